@@ -1,0 +1,95 @@
+//! What the operator wants of each service: the part of the configuration that decides. It is an event of the journal
+//! ([`super::Event::Started`]), so that a fold needs nothing but the journal.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    domain::{Autonomy, Exposure, PolicyVersion, Repository, ServiceName, Share, millis},
+    plan::Bounds,
+};
+
+/// An exposure held for a bake time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Stage {
+    /// Who gets the new version.
+    pub exposure: Exposure,
+    /// Least time before promotion.
+    #[serde(with = "millis")]
+    pub bake_time: Duration,
+}
+
+/// When a revision counts as deployed, so that traffic may be sent to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Deployed {
+    /// As soon as it is merged.
+    OnMerge,
+    /// When the API is told of it.
+    WhenTold,
+}
+
+/// What the operator wants of one service.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ServicePolicy {
+    /// Where its code is.
+    pub repository: Repository,
+    /// Globs over paths; a change that touches one of them is a change to this service.
+    pub paths: Vec<String>,
+    /// The branch whose merges count; `None` for the repository's default branch.
+    pub branch: Option<String>,
+    /// When a revision counts as deployed.
+    pub deployed: Deployed,
+    /// How far we may act.
+    pub autonomy: Autonomy,
+    /// The ladder, rising; the last one is everybody.
+    pub stages: Vec<Stage>,
+    /// What a draft may ask for, and what every plan has.
+    pub bounds: Bounds,
+    /// Largest chance, per rollout, of rolling back a harmless change on evidence.
+    pub alpha: f64,
+    /// Time between measurements, which is also the length of a block of evidence.
+    #[serde(with = "millis")]
+    pub measure_every: Duration,
+    /// Least requests on the canary in a stage.
+    pub samples_min: u64,
+    /// Most that one step may add to the share.
+    pub step_max: Share,
+    /// How long telemetry may be silent.
+    #[serde(with = "millis")]
+    pub blackout_after: Duration,
+    /// Longest time at one stage before it is taken back.
+    #[serde(with = "millis")]
+    pub patience: Duration,
+    /// Longest time a person's pause lasts.
+    #[serde(with = "millis")]
+    pub pause_max: Duration,
+    /// How long to keep watch after everyone has the new version.
+    #[serde(with = "millis")]
+    pub watch: Duration,
+    /// How long to wait for the revision to be deployed.
+    #[serde(with = "millis")]
+    pub deploy_within: Duration,
+    /// How long a shift, a draft or a fetch may take before it is asked for again.
+    #[serde(with = "millis")]
+    pub reply_within: Duration,
+    /// How often one request is tried before a person is called.
+    pub attempts_max: u32,
+    /// How long after a rollback the canary's traffic may go on before a person is called.
+    #[serde(with = "millis")]
+    pub drained_within: Duration,
+}
+
+/// What the operator wants of the fleet.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Policy {
+    /// A digest of all that follows.
+    pub version: PolicyVersion,
+    /// Each service.
+    pub services: BTreeMap<ServiceName, ServicePolicy>,
+    /// Most rollouts that are not done; a merge beyond it is refused with a page.
+    pub rollouts_max: usize,
+    /// How many finished rollouts are kept to be looked at.
+    pub finished_kept: usize,
+}

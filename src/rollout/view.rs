@@ -1,0 +1,142 @@
+//! What may be seen of a fleet: plain values for the API, the page and the terminal, computed from the state alone.
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::{
+    Autonomy, Evidence, Finding, HardLimit, Interval, Objection, Origin, Outcome, RolloutId, ServiceName, Timestamp,
+    Upcoming, Verdict, Weight,
+};
+
+/// The whole fleet.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FleetView {
+    /// As of when.
+    pub at: Timestamp,
+    /// The policy in force.
+    pub policy_version: String,
+    /// Whether expansion is stopped.
+    pub kill_switch: bool,
+    /// Replies that came too late to count, since the journal began.
+    pub stale_replies: u64,
+    /// Pull requests whose change is being fetched.
+    pub fetching: usize,
+    /// Rollouts, the newest first.
+    pub rollouts: Vec<RolloutView>,
+}
+
+/// One rollout.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RolloutView {
+    /// Its number.
+    pub id: RolloutId,
+    /// The service.
+    pub service: ServiceName,
+    /// `owner/name`.
+    pub repository: String,
+    /// The pull request's number.
+    pub pull_request: u64,
+    /// The pull request's title, a stranger's words.
+    pub title: String,
+    /// Who wrote it.
+    pub author: String,
+    /// The revision that is rolled out.
+    pub revision: String,
+    /// The revision it is compared with, when known.
+    pub control_revision: Option<String>,
+    /// How far the service lets us act.
+    pub autonomy: Option<Autonomy>,
+    /// One of `queued`, `drafting`, `awaiting_revision`, `shifting`, `baking`, `watching`, `draining`, `done`,
+    /// `quarantined`.
+    pub phase: String,
+    /// How it ended.
+    pub outcome: Option<Outcome>,
+    /// Whether a person has paused it.
+    pub paused: bool,
+    /// What happens next if nobody does anything.
+    pub next: Option<Upcoming>,
+    /// Share of traffic in basis points, as last read back.
+    pub share: u16,
+    /// The whole exposure in words, as last read back.
+    pub exposure: String,
+    /// The stage that is held or being entered, from 0.
+    pub stage: Option<usize>,
+    /// The ladder.
+    pub stages: Vec<StageView>,
+    /// When the rollout began.
+    pub opened: Timestamp,
+    /// When it ended.
+    pub ended: Option<Timestamp>,
+    /// The verdict of the last review.
+    pub verdict: Option<Verdict>,
+    /// What the rails had against a bolder one.
+    pub objections: Vec<Objection>,
+    /// Why the change cannot simply be taken back, if it cannot.
+    pub one_way: Option<String>,
+    /// Each check.
+    pub checks: Vec<CheckView>,
+    /// Checks that were proposed and refused: name and reason.
+    pub rejections: Vec<(String, String)>,
+    /// What else was noted when the plan was made.
+    pub notes: Vec<String>,
+    /// Each confirmed exposure: when, and the share in basis points.
+    pub exposures: Vec<(Timestamp, u16)>,
+    /// What happened, oldest first.
+    pub timeline: Vec<Moment>,
+}
+
+/// One step of the ladder.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StageView {
+    /// Its exposure in words.
+    pub exposure: String,
+    /// Its share in basis points.
+    pub share: u16,
+    /// Its bake time in milliseconds.
+    pub bake_time_ms: u64,
+    /// When its exposure was confirmed, if it was.
+    pub entered: Option<Timestamp>,
+}
+
+/// One check and what is known of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CheckView {
+    /// Its name.
+    pub name: String,
+    /// What it measures, in words.
+    pub sli: String,
+    /// Kind of SLI.
+    pub kind: String,
+    /// Who asked for it.
+    pub origin: Origin,
+    /// What it may do.
+    pub weight: Weight,
+    /// How many times worse than control is tolerated.
+    pub ratio_max: f64,
+    /// Its absolute bound.
+    pub limit: Option<HardLimit>,
+    /// Why.
+    pub rationale: String,
+    /// The lines of the diff it rests on, as `path:line`.
+    pub lines: Vec<String>,
+    /// What its evidence means.
+    pub finding: Finding,
+    /// The evidence.
+    pub evidence: Evidence,
+    /// Why there was no tally in the newest window, by arm.
+    pub absent: Option<String>,
+    /// Control's rate since the rollout began.
+    pub control_rate: Option<f64>,
+    /// The canary's rate since the rollout began.
+    pub canary_rate: Option<f64>,
+    /// A range for the ratio of the two, where the test gives one.
+    pub interval: Option<Interval>,
+}
+
+/// Something that happened to a rollout.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Moment {
+    /// When.
+    pub at: Timestamp,
+    /// What, in words.
+    pub text: String,
+}
