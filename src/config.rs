@@ -1,0 +1,1 @@
+//! What was written becomes what is meant; refused before anything starts.

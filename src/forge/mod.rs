@@ -1,0 +1,1 @@
+//! GitHub: merged pull requests and their diffs in.

@@ -1,0 +1,1 @@
+//! Reads SLIs; a file a provider.

@@ -1,0 +1,1 @@
+//! Moves exposure; a file an actuator.

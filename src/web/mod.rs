@@ -1,0 +1,1 @@
+//! Webhooks in, HTTP API, dashboard, metrics, feature flags out.
