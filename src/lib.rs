@@ -9,6 +9,7 @@ pub mod journal;
 pub mod plan;
 pub mod rails;
 pub mod rollout;
+pub mod sim;
 pub mod stats;
 pub mod telemetry;
 pub mod traffic;

@@ -1,37 +1,373 @@
-//! The fleet: every rollout there is.
+//! The fleet: every rollout there is, as the fold of the journal. Events go to the rollout they are about; what is about
+//! none (merges, deployments, the kill switch) is dealt with here.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Effect, Event, view::FleetView};
-use crate::domain::{Stamped, Timestamp};
+use super::{
+    Effect, Event, Policy, ServicePolicy, desk::Desk, intake::Intake, phase::Phase, placement::Placements,
+    state::Rollout,
+};
+use crate::domain::{Change, Notice, Outcome, Revision, RolloutId, ServiceName, Severity, Stamped, Text, Timestamp};
+
+/// Most revisions of a service that are remembered as deployed.
+const DEPLOYED_MAX: usize = 64;
 
 /// Every rollout there is, as the fold of the journal.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Fleet {
-    now: Timestamp,
+    pub(super) now: Timestamp,
+    pub(super) policy: Option<Arc<Policy>>,
+    /// Services that are not configured any more but have open rollouts, under their last policy.
+    retired: BTreeMap<ServiceName, ServicePolicy>,
+    pub(super) kill_switch: bool,
+    pub(super) rollouts: BTreeMap<RolloutId, Rollout>,
+    /// When each rollout wants to be woken.
+    wakeups: BTreeSet<(Timestamp, RolloutId)>,
+    pub(super) intake: Intake,
+    placements: Placements,
+    /// Revisions that were told of as deployed, the newest last.
+    deployed: BTreeMap<ServiceName, Vec<Revision>>,
+    /// What everyone had when no rollout was under way.
+    stable: BTreeMap<ServiceName, Revision>,
+    rollouts_opened: u64,
+    requests: u64,
+    pub(super) stale_replies: u64,
 }
 
 impl Fleet {
     /// Takes in one event and says what is to be done about it.
     pub fn handle(&mut self, entry: &Stamped<Event>) -> Vec<Effect> {
         self.now = self.now.max(entry.at);
-        Vec::new()
+        let mut effects = Vec::new();
+        match &entry.event {
+            Event::Started { policy } => self.started(policy, &mut effects),
+            Event::PullRequestMerged { delivery, repository, pull_request, branch, into_default } => {
+                let wanted = self.services().any(|(_, service)| {
+                    service.repository == *repository
+                        && service.branch.as_ref().map_or(*into_default, |wanted| wanted == branch)
+                });
+                let is_new = self.intake.first_time(delivery, self.now);
+                if wanted && is_new {
+                    self.intake.fetch(
+                        repository,
+                        *pull_request,
+                        branch,
+                        *into_default,
+                        self.now,
+                        &mut self.requests,
+                        &mut effects,
+                    );
+                }
+            }
+            Event::ChangeFetched { request, change } => self.fetched(*request, change, &mut effects),
+            Event::Drafted { request, rollout, draft } => {
+                let deployed = self.deployed_revisions(*rollout);
+                self.reply(
+                    *rollout,
+                    &mut effects,
+                    |r| r.awaits_draft(*request),
+                    |r, desk| {
+                        r.drafted(draft.clone(), Some(&deployed), desk);
+                    },
+                );
+            }
+            Event::RevisionDeployed { service, revision, by } => {
+                self.told_deployed(service, revision, by.0.as_str(), &mut effects)
+            }
+            Event::Shifted { request, rollout, read } => {
+                if !self.placements.reasserted(*request, read, self.now) {
+                    self.reply(
+                        *rollout,
+                        &mut effects,
+                        |r| r.awaits_shift(*request),
+                        |r, desk| {
+                            r.shifted(read.clone(), desk);
+                        },
+                    );
+                }
+            }
+            Event::Measured { request, rollout, through, measurements } => {
+                self.reply(
+                    *rollout,
+                    &mut effects,
+                    |r| r.awaits_measurement(*request),
+                    |r, desk| {
+                        r.measured(*through, measurements, desk);
+                    },
+                );
+            }
+            Event::Commanded { rollout, command, by } => {
+                self.with(*rollout, &mut effects, |r, desk| r.commanded(*command, by, desk));
+            }
+            Event::KillSwitch { on, by } => {
+                self.kill_switch = *on;
+                let state = if *on { "on: nothing expands" } else { "off" };
+                effects.push(self.fleet_notice(Severity::Warning, format!("{by} turned the kill switch {state}")));
+            }
+            Event::WokeUp => {}
+        }
+        self.wake_due(&mut effects);
+        effects
     }
 
     /// When it wants to be woken, if nothing happens before.
     pub fn next_wakeup(&self) -> Option<Timestamp> {
-        None
+        let rollouts = self.wakeups.first().map(|(at, _)| *at);
+        rollouts.into_iter().chain(self.intake.next_wakeup()).chain(self.placements.next_wakeup()).min()
     }
 
-    /// What may be seen of it.
-    pub fn view(&self) -> FleetView {
-        FleetView {
+    /// Rollouts that have not ended.
+    pub fn open_rollouts(&self) -> usize {
+        self.rollouts.values().filter(|rollout| !rollout.phase.is_done()).count()
+    }
+
+    /// The last time it knows of.
+    pub fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    fn services(&self) -> impl Iterator<Item = (&ServiceName, &ServicePolicy)> {
+        self.policy.iter().flat_map(|policy| policy.services.iter())
+    }
+
+    fn started(&mut self, policy: &Arc<Policy>, effects: &mut Vec<Effect>) {
+        let open: BTreeSet<&ServiceName> =
+            self.rollouts.values().filter(|r| !r.phase.is_done()).map(|r| &r.service).collect();
+        let before = self.policy.replace(Arc::clone(policy));
+        for (name, service) in before.iter().flat_map(|before| before.services.iter()) {
+            if open.contains(name) && !policy.services.contains_key(name) {
+                self.retired.insert(name.clone(), service.clone());
+            }
+        }
+        self.retired.retain(|name, _| !policy.services.contains_key(name));
+        self.intake.restarted(self.now, &mut self.requests, effects);
+        let busy: BTreeSet<RolloutId> =
+            self.rollouts.iter().filter(|(_, r)| !r.phase.is_done()).map(|(id, _)| *id).collect();
+        self.placements.restarted(&busy, self.now, &mut self.requests, effects);
+        for rollout in busy {
+            self.with(rollout, effects, Rollout::restarted);
+        }
+    }
+
+    fn fetched(
+        &mut self,
+        request: crate::domain::RequestId,
+        change: &Result<Arc<Change>, super::FetchError>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(asked) = self.intake.awaited(request) else {
+            self.stale_replies += 1;
+            return;
+        };
+        match change {
+            Ok(change) => self.open(change, &asked.branch, asked.into_default, effects),
+            Err(error) => {
+                if let Some(why) = self.intake.failed(asked, error, self.now) {
+                    effects.push(self.fleet_notice(Severity::Page, why));
+                }
+            }
+        }
+    }
+
+    /// Opens a rollout for each service whose paths the change touches.
+    fn open(&mut self, change: &Arc<Change>, branch: &str, into_default: bool, effects: &mut Vec<Effect>) {
+        let touched: Vec<(ServiceName, ServicePolicy)> = self
+            .services()
+            .filter(|(_, service)| service.is_touched_by(change, branch, into_default))
+            .map(|(name, service)| (name.clone(), service.clone()))
+            .collect();
+        for (service, policy) in touched {
+            let known = self.rollouts.values().any(|r| {
+                r.service == service
+                    && r.change.revision == change.revision
+                    && r.change.pull_request == change.pull_request
+            });
+            if known {
+                continue;
+            }
+            if self.open_rollouts() >= self.policy.as_ref().map_or(0, |policy| policy.rollouts_max) {
+                let why = format!("{service}: no rollout of pull request {}: too many are open", change.pull_request);
+                effects.push(self.fleet_notice(Severity::Page, why));
+                continue;
+            }
+            self.rollouts_opened += 1;
+            let id = RolloutId(self.rollouts_opened);
+            let rollout = Rollout::open(id, service.clone(), Arc::clone(change), policy.stages, self.now);
+            self.rollouts.insert(id, rollout);
+            self.begin_next(&service, effects);
+        }
+    }
+
+    /// Begins the oldest waiting rollout of a service if none is under way: two at once could not be told apart.
+    fn begin_next(&mut self, service: &ServiceName, effects: &mut Vec<Effect>) {
+        let mut waiting = None;
+        for rollout in self.rollouts.values().filter(|rollout| rollout.service == *service) {
+            match rollout.phase {
+                Phase::Queued => waiting = waiting.or(Some(rollout.id)),
+                Phase::Done(_) => {}
+                Phase::Drafting(_)
+                | Phase::AwaitingRevision { .. }
+                | Phase::Ready { .. }
+                | Phase::Shifting { .. }
+                | Phase::Baking
+                | Phase::Draining { .. }
+                | Phase::Quarantined { .. } => return,
+            }
+        }
+        if let Some(next) = waiting {
+            self.with(next, effects, Rollout::begin);
+        }
+    }
+
+    fn told_deployed(&mut self, service: &ServiceName, revision: &Revision, by: &str, effects: &mut Vec<Effect>) {
+        if !self.services().any(|(name, _)| name == service) {
+            effects.push(
+                self.fleet_notice(Severity::Warning, format!("{by} deployed {service}, which is not configured")),
+            );
+            return;
+        }
+        let revisions = self.deployed.entry(service.clone()).or_default();
+        revisions.retain(|known| known != revision);
+        revisions.push(revision.clone());
+        if revisions.len() > DEPLOYED_MAX {
+            revisions.remove(0);
+        }
+        let awaiting: Vec<RolloutId> = self
+            .rollouts
+            .values()
+            .filter(|r| r.service == *service && matches!(r.phase, Phase::AwaitingRevision { .. }))
+            .map(|r| r.id)
+            .collect();
+        if awaiting.is_empty() && !self.rollouts.values().any(|r| r.service == *service) {
+            // The first thing we hear of a service is what everyone has.
+            self.stable.entry(service.clone()).or_insert_with(|| revision.clone());
+        }
+        for rollout in awaiting {
+            self.with(rollout, effects, |r, desk| r.deployed(revision, desk));
+        }
+    }
+
+    fn deployed_revisions(&self, rollout: RolloutId) -> BTreeSet<Revision> {
+        let service = self.rollouts.get(&rollout).map(|rollout| &rollout.service);
+        service.and_then(|service| self.deployed.get(service)).into_iter().flatten().cloned().collect()
+    }
+
+    /// Hands a reply to the rollout that waits for it; any other is stale.
+    fn reply(
+        &mut self,
+        rollout: RolloutId,
+        effects: &mut Vec<Effect>,
+        awaits: impl Fn(&Rollout) -> bool,
+        then: impl FnOnce(&mut Rollout, &mut Desk<'_>),
+    ) {
+        if self.rollouts.get(&rollout).is_some_and(awaits) {
+            self.with(rollout, effects, then);
+        } else {
+            self.stale_replies += 1;
+        }
+    }
+
+    /// Lets one rollout act, and keeps what the fleet knows of it in step: its wake-up, what is placed where, and whose
+    /// turn is next.
+    fn with(&mut self, id: RolloutId, effects: &mut Vec<Effect>, act: impl FnOnce(&mut Rollout, &mut Desk<'_>)) {
+        let Some(rollout) = self.rollouts.get_mut(&id) else { return };
+        let current = self.policy.as_ref().and_then(|policy| policy.services.get(&rollout.service));
+        let Some(policy) = current.or_else(|| self.retired.get(&rollout.service)) else { return };
+        let was_done = rollout.phase.is_done();
+        if let Some(at) = rollout.next_wakeup() {
+            self.wakeups.remove(&(at, id));
+        }
+        let mut desk = Desk {
+            now: self.now,
+            policy,
+            kill_switch: self.kill_switch,
+            stable: self.stable.get(&rollout.service),
+            requests: &mut self.requests,
+            effects,
+        };
+        act(rollout, &mut desk);
+        if let Some(what) = rollout.broken() {
+            rollout.phase = Phase::Quarantined { why: Text::new(what) };
+            rollout.announce(
+                &mut desk,
+                Severity::Page,
+                format!("stopped: {what}; traffic stands at {}", rollout.exposure.clone()),
+            );
+        }
+        if let Some(at) = rollout.next_wakeup() {
+            self.wakeups.insert((at, id));
+        }
+        self.placements.keep(rollout);
+        if !was_done && rollout.phase.is_done() {
+            if rollout.phase == Phase::Done(Outcome::Promoted) {
+                self.stable.insert(rollout.service.clone(), rollout.change.revision.clone());
+            }
+            let service = rollout.service.clone();
+            self.forget_oldest();
+            self.begin_next(&service, effects);
+        }
+    }
+
+    /// Finished rollouts are kept up to a number, to be looked at.
+    fn forget_oldest(&mut self) {
+        let kept = self.policy.as_ref().map_or(0, |policy| policy.finished_kept);
+        let finished: Vec<RolloutId> = self.rollouts.values().filter(|r| r.phase.is_done()).map(|r| r.id).collect();
+        for id in finished.iter().take(finished.len().saturating_sub(kept)) {
+            self.rollouts.remove(id);
+        }
+    }
+
+    /// Wakes everything whose time has come.
+    fn wake_due(&mut self, effects: &mut Vec<Effect>) {
+        for given_up in self.intake.wake_due(self.now, self.policy.as_deref(), &mut self.requests, effects) {
+            effects.push(self.fleet_notice(Severity::Page, given_up));
+        }
+        self.placements.wake_due(self.now, &mut self.requests, effects);
+        let due: Vec<RolloutId> =
+            self.wakeups.iter().take_while(|(at, _)| *at <= self.now).map(|(_, rollout)| *rollout).collect();
+        for id in due {
+            let deployed = self.deployed_revisions(id);
+            self.with(id, effects, |rollout, desk| rollout.woke_up(&deployed, desk));
+        }
+    }
+
+    fn fleet_notice(&self, severity: Severity, text: impl AsRef<str>) -> Effect {
+        Effect::Announce(Notice {
             at: self.now,
-            policy_version: String::new(),
-            kill_switch: false,
-            stale_replies: 0,
-            fetching: 0,
-            rollouts: Vec::new(),
+            rollout: None,
+            service: None,
+            severity,
+            text: Text::new(text),
+            next: None,
+        })
+    }
+}
+
+impl Rollout {
+    /// Its time has come: does whatever is due.
+    fn woke_up(&mut self, deployed: &BTreeSet<Revision>, desk: &mut Desk<'_>) {
+        match &self.phase {
+            Phase::Drafting(asked) if asked.until <= desk.now => self.draft_is_late(Some(deployed), desk),
+            Phase::AwaitingRevision { until } if *until <= desk.now => self.deployment_is_late(desk),
+            Phase::Shifting { asked, .. } if asked.until <= desk.now => self.shift_is_due(desk),
+            Phase::Draining { until } if *until <= desk.now => self.drain_is_due(desk),
+            Phase::Queued
+            | Phase::Drafting(_)
+            | Phase::AwaitingRevision { .. }
+            | Phase::Ready { .. }
+            | Phase::Shifting { .. }
+            | Phase::Baking
+            | Phase::Draining { .. }
+            | Phase::Done(_)
+            | Phase::Quarantined { .. } => {}
+        }
+        if self.measuring.is_some_and(|asked| asked.until <= desk.now) {
+            self.measurement_is_due(desk);
         }
     }
 }

@@ -1,9 +1,26 @@
 //! The state machine of one rollout, the fleet of them, the judge, and the one loop.
+//!
+//! In reading order: what can happen and be asked (`event`), what the operator wants (`policy`), the loop (`drive`), the
+//! fleet, one rollout (`state`, and what it does in `planning`, `shifting`, `measuring`, `deciding`, `restarting`), and
+//! how it is seen (`view`, `show`).
 
+mod deciding;
+mod desk;
 mod drive;
 mod event;
 mod fleet;
+mod intake;
+mod judge;
+mod measuring;
+mod phase;
+mod placement;
+mod planning;
 mod policy;
+mod record;
+mod restarting;
+mod shifting;
+mod show;
+mod state;
 mod view;
 
 pub use drive::{World, run};

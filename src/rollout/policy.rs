@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    domain::{Autonomy, Exposure, PolicyVersion, Repository, ServiceName, Share, millis},
+    domain::{Autonomy, Change, Exposure, PolicyVersion, Repository, ServiceName, Share, millis},
     plan::Bounds,
 };
 
@@ -92,4 +92,25 @@ pub struct Policy {
     pub rollouts_max: usize,
     /// How many finished rollouts are kept to be looked at.
     pub finished_kept: usize,
+}
+
+impl ServicePolicy {
+    /// Whether a change that was merged into `branch` is a change to this service. One whose list of files was cut
+    /// counts as touching everything: better one rollout too many than one too few.
+    pub fn is_touched_by(&self, change: &Change, branch: &str, into_default: bool) -> bool {
+        let here = self.repository == change.repository
+            && self.branch.as_ref().map_or(into_default, |wanted| wanted == branch);
+        here && (change.files_cut
+            || change
+                .files
+                .iter()
+                .any(|file| self.owns(&file.path) || file.previous_path.as_ref().is_some_and(|path| self.owns(path))))
+    }
+
+    fn owns(&self, path: &str) -> bool {
+        self.paths
+            .iter()
+            .filter_map(|pattern| globset::Glob::new(pattern).ok())
+            .any(|glob| glob.compile_matcher().is_match(path))
+    }
 }

@@ -1,0 +1,234 @@
+//! Deciding: the judge proposes, the rails review, and what was cleared is done.
+
+use super::{
+    desk::Desk,
+    judge,
+    phase::{Goal, Phase},
+    state::Rollout,
+};
+use crate::{
+    domain::{Autonomy, Command, Exposure, Objection, Outcome, Person, Severity, Shift, Verdict, WayBack},
+    rails::{self, Case, Cleared, Reviewed, StageFacts},
+};
+
+/// Who asks for a decision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asking {
+    /// The judge, from the findings.
+    Findings,
+    /// A person, for this.
+    Person(Verdict),
+    /// We ourselves, for this: an advance could not be made.
+    Machine(Verdict),
+}
+
+impl Rollout {
+    /// Decides on the facts of this moment and does what is cleared.
+    pub(super) fn decide(&mut self, asking: Asking, desk: &mut Desk<'_>) {
+        self.end_long_pause(desk);
+        let (proposed, reviewed) = self.review(asking, desk);
+        let Reviewed { verdict, shift, objections } = reviewed;
+        let before = std::mem::replace(&mut self.objections, objections);
+        self.verdict = Some(verdict);
+        self.page_for(&before, desk);
+        if desk.policy.autonomy == Autonomy::Observe && asking == Asking::Findings {
+            self.conclude_observation(proposed, desk);
+            return;
+        }
+        match verdict {
+            Verdict::Promote => self.promote(shift, desk),
+            Verdict::Hold => {}
+            Verdict::Rollback => self.roll_back(asking, shift, desk),
+        }
+    }
+
+    fn review(&self, asking: Asking, desk: &Desk<'_>) -> (Verdict, Reviewed) {
+        let facts = self.facts(desk.policy.alpha);
+        let proposed = match asking {
+            Asking::Person(verdict) | Asking::Machine(verdict) => verdict,
+            Asking::Findings if self.paused_since.is_some() => judge::propose(&facts).max(Verdict::Hold),
+            Asking::Findings if self.stage.is_none() => Verdict::Promote,
+            Asking::Findings => judge::propose(&facts),
+        };
+        let open = WayBack::Open;
+        let case = Case {
+            now: desk.now,
+            stage: self.stage_facts(desk),
+            advance: self.advance(),
+            retreat: self.way_out(),
+            checks: &facts,
+            heard: self.heard,
+            listening_since: self.listening_since,
+            blackout_after: desk.policy.blackout_after,
+            samples_min: desk.policy.samples_min,
+            step_max: desk.policy.step_max,
+            kill_switch: desk.kill_switch,
+            way_back: self.plan.as_ref().map_or(&open, |plan| plan.way_back()),
+            control_stands: self.control_stands,
+            autonomy: desk.policy.autonomy,
+            asked: match asking {
+                Asking::Person(verdict) => Some(verdict),
+                Asking::Findings | Asking::Machine(_) => None,
+            },
+        };
+        (proposed, rails::review(proposed, &case))
+    }
+
+    fn stage_facts(&self, desk: &Desk<'_>) -> Option<StageFacts> {
+        let stage = self.stages.get(self.stage?)?;
+        let entered = *self.entered.get(self.stage?)?;
+        let watch = if self.at_last_stage() { desk.policy.watch } else { std::time::Duration::ZERO };
+        let patience = match self.paused_since {
+            Some(_) => std::time::Duration::MAX,
+            None => self.patience_from.since(entered).saturating_add(desk.policy.patience).saturating_add(watch),
+        };
+        Some(StageFacts { held: desk.now.since(entered), bake_time: stage.bake_time.saturating_add(watch), patience })
+    }
+
+    /// The stage that promotion leads to.
+    fn next_stage(&self) -> Option<usize> {
+        match self.phase {
+            Phase::Ready { .. } => Some(0),
+            Phase::Baking => self.stage.map(|stage| stage + 1).filter(|next| *next < self.stages.len()),
+            Phase::Queued
+            | Phase::Drafting(_)
+            | Phase::AwaitingRevision { .. }
+            | Phase::Shifting { .. }
+            | Phase::Draining { .. }
+            | Phase::Done(_)
+            | Phase::Quarantined { .. } => None,
+        }
+    }
+
+    fn advance(&self) -> Option<Shift> {
+        let stage = self.stages.get(self.next_stage()?)?;
+        Some(self.shift_to(stage.exposure.clone()))
+    }
+
+    /// The move that takes everything back, from the most that may be out: an advance that was asked for may have had
+    /// its effect.
+    fn way_out(&self) -> Option<Shift> {
+        let mut shift = self.shift_to(Exposure::none());
+        if let Phase::Shifting { to, .. } = &self.phase
+            && to.exceeds(&shift.from)
+        {
+            shift.from = to.clone();
+        }
+        (!shift.from.is_none()).then_some(shift)
+    }
+
+    fn promote(&mut self, shift: Option<Cleared<Shift>>, desk: &mut Desk<'_>) {
+        match (shift, self.next_stage()) {
+            (Some(cleared), Some(next)) => self.ask_shift(Goal::Enter(next), cleared, desk),
+            (None, None) if self.at_last_stage() && self.phase == Phase::Baking => {
+                self.end(desk, Outcome::Promoted, Severity::Info, "everyone has it, and it held through the watch");
+            }
+            (None | Some(_), None | Some(_)) => {}
+        }
+    }
+
+    fn roll_back(&mut self, asking: Asking, shift: Option<Cleared<Shift>>, desk: &mut Desk<'_>) {
+        let reasons: Vec<&str> = self
+            .objections
+            .iter()
+            .filter(|objection| objection.at_most == Verdict::Rollback)
+            .map(|objection| objection.why.as_str())
+            .collect();
+        self.reason = match asking {
+            _ if !reasons.is_empty() => reasons.join("; "),
+            Asking::Person(_) => "a person asked for it".into(),
+            Asking::Findings => "a check has proof of a regression".into(),
+            Asking::Machine(_) => "an advance could not be made".into(),
+        };
+        match shift {
+            Some(cleared) => {
+                self.busiest = self.newest_canary_total().unwrap_or(0);
+                self.failures = 0;
+                self.measuring = None;
+                self.announce(desk, Severity::Warning, format!("rolling back: {}", self.reason));
+                self.ask_shift(Goal::Retreat, cleared, desk);
+            }
+            None => self.end(desk, Outcome::Cancelled, Severity::Info, self.reason.clone()),
+        }
+    }
+
+    /// Calls a person once for each rail that newly asks for one.
+    fn page_for(&mut self, before: &[Objection], desk: &mut Desk<'_>) {
+        let known = |rail: &str| before.iter().any(|objection| objection.page && objection.rail == rail);
+        let new: Vec<String> = self
+            .objections
+            .iter()
+            .filter(|objection| objection.page && !known(&objection.rail))
+            .map(|objection| format!("{}: {}", objection.rail, objection.why))
+            .collect();
+        for text in new {
+            self.announce(desk, Severity::Page, text);
+        }
+    }
+
+    /// At `observe` nothing is moved: once a verdict other than to wait is due, it is said, and the rollout is over.
+    fn conclude_observation(&mut self, proposed: Verdict, desk: &mut Desk<'_>) {
+        let strictest = self.objections.iter().filter(|o| o.rail != "autonomy").map(|o| o.at_most).max();
+        match proposed.max(strictest.unwrap_or(Verdict::Promote)) {
+            Verdict::Hold => {}
+            Verdict::Promote => {
+                self.end(desk, Outcome::HandedOver, Severity::Info, "observed only: it would have been promoted");
+            }
+            Verdict::Rollback => {
+                let why = self.objections.iter().find(|o| o.at_most == Verdict::Rollback).map(|o| o.why.to_string());
+                let why = format!("observed only: it would have been rolled back: {}", why.unwrap_or_default());
+                self.end(desk, Outcome::HandedOver, Severity::Page, why);
+            }
+        }
+    }
+
+    /// A person asks for something.
+    pub(super) fn commanded(&mut self, command: Command, by: &Person, desk: &mut Desk<'_>) {
+        if self.phase.is_done() {
+            return;
+        }
+        self.note(desk.now, format!("{by} asks: {command}"));
+        match command {
+            Command::Pause => {
+                self.paused_since.get_or_insert(desk.now);
+            }
+            Command::Resume => self.resume(desk),
+            Command::Promote => match self.phase {
+                Phase::Ready { .. } | Phase::Baking => self.decide(Asking::Person(Verdict::Promote), desk),
+                Phase::Queued
+                | Phase::Drafting(_)
+                | Phase::AwaitingRevision { .. }
+                | Phase::Shifting { .. }
+                | Phase::Draining { .. }
+                | Phase::Done(_)
+                | Phase::Quarantined { .. } => self.note(desk.now, "there is nothing to promote at this moment"),
+            },
+            Command::Rollback => match self.phase {
+                Phase::Ready { .. } | Phase::Baking | Phase::Shifting { goal: Goal::Enter(_) | Goal::Restore, .. } => {
+                    self.decide(Asking::Person(Verdict::Rollback), desk);
+                }
+                Phase::Quarantined { .. } => {
+                    self.reason = "a person asked for it".into();
+                    self.retreat(desk);
+                }
+                Phase::Queued | Phase::Drafting(_) | Phase::AwaitingRevision { .. } => {
+                    self.end(desk, Outcome::Cancelled, Severity::Info, "a person called it off before it began");
+                }
+                Phase::Shifting { goal: Goal::Retreat, .. } | Phase::Draining { .. } | Phase::Done(_) => {}
+            },
+        }
+    }
+
+    fn resume(&mut self, desk: &Desk<'_>) {
+        if let Some(since) = self.paused_since.take() {
+            self.patience_from = self.patience_from + desk.now.since(since);
+        }
+    }
+
+    fn end_long_pause(&mut self, desk: &mut Desk<'_>) {
+        if self.paused_since.is_some_and(|since| desk.now.since(since) > desk.policy.pause_max) {
+            self.resume(desk);
+            self.announce(desk, Severity::Warning, "the pause has lasted its longest time; going on");
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! What a rollout has at hand while it handles one event: the time, the policy, numbers for requests, and a tray for
+//! the effects.
+
+use crate::{
+    domain::{RequestId, Revision, Timestamp},
+    rollout::{Effect, ServicePolicy},
+};
+
+/// At hand while one event is handled.
+pub(super) struct Desk<'a> {
+    pub(super) now: Timestamp,
+    pub(super) policy: &'a ServicePolicy,
+    pub(super) kill_switch: bool,
+    /// The revision that everyone had before this rollout, if known.
+    pub(super) stable: Option<&'a Revision>,
+    pub(super) requests: &'a mut u64,
+    pub(super) effects: &'a mut Vec<Effect>,
+}
+
+impl Desk<'_> {
+    /// The number of a new request.
+    pub(super) fn new_request(&mut self) -> RequestId {
+        *self.requests += 1;
+        RequestId(*self.requests)
+    }
+}

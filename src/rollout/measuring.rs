@@ -1,0 +1,157 @@
+//! Measuring: each check on both arms, window after window, for as long as anyone has the new version.
+
+use std::sync::Arc;
+
+use super::{
+    deciding::Asking,
+    desk::Desk,
+    event::Effect,
+    phase::{Asked, Goal, Phase},
+    record::Record,
+    state::Rollout,
+};
+use crate::domain::{Absence, Arm, Counts, Measurement, Outcome, RequestId, Severity, Tally, Text, Timestamp};
+
+/// A canary whose requests fall to this part of what they were counts as drained: clients finish what they began.
+const DRAINED_PART: u64 = 20;
+
+impl Rollout {
+    /// Asks for the next window.
+    pub(super) fn measure(&mut self, desk: &mut Desk<'_>) {
+        let Some(plan) = &self.plan else { return };
+        let every = desk.policy.measure_every;
+        let request = desk.new_request();
+        let through = (self.measured_through + every).max(desk.now);
+        let no_later_than = through + every;
+        desk.effects.push(Effect::Measure {
+            request,
+            rollout: self.id,
+            service: self.service.clone(),
+            control: self.control.clone(),
+            canary: self.change.revision.clone(),
+            plan: Arc::clone(plan),
+            after: self.measured_through,
+            through,
+            no_later_than,
+        });
+        self.measuring = Some(Asked { request: Some(request), until: no_later_than + every });
+        self.measure_next_from = desk.now + every;
+    }
+
+    /// Whether `request` is the measurement it waits for.
+    pub(super) fn awaits_measurement(&self, request: RequestId) -> bool {
+        Self::answers(self.measuring, request)
+    }
+
+    /// A window came.
+    pub(super) fn measured(&mut self, through: Timestamp, measurements: &[Measurement], desk: &mut Desk<'_>) {
+        self.take_in(measurements, desk.now);
+        self.measured_through = self.measured_through.max(through.min(desk.now));
+        self.measuring = None;
+        self.after_window(desk);
+    }
+
+    /// What follows a window, or its staying away.
+    fn after_window(&mut self, desk: &mut Desk<'_>) {
+        match &self.phase {
+            Phase::Baking | Phase::Shifting { goal: Goal::Enter(_) | Goal::Restore, .. } => {
+                self.decide(Asking::Findings, desk);
+            }
+            Phase::Draining { .. } if self.is_drained() => {
+                self.end(desk, Outcome::RolledBack, Severity::Warning, self.reason.clone());
+            }
+            Phase::Draining { .. }
+            | Phase::Queued
+            | Phase::Drafting(_)
+            | Phase::AwaitingRevision { .. }
+            | Phase::Ready { .. }
+            | Phase::Shifting { goal: Goal::Retreat, .. }
+            | Phase::Done(_)
+            | Phase::Quarantined { .. } => {}
+        }
+        let listens = matches!(
+            self.phase,
+            Phase::Baking | Phase::Draining { .. } | Phase::Shifting { goal: Goal::Enter(_) | Goal::Restore, .. }
+        );
+        if listens && self.stage.is_some() && self.measuring.is_none() {
+            if desk.now >= self.measure_next_from {
+                self.measure(desk);
+            } else {
+                self.measuring = Some(Asked { request: None, until: self.measure_next_from });
+            }
+        }
+    }
+
+    /// No window came in time, or the pause before the next is over.
+    pub(super) fn measurement_is_due(&mut self, desk: &mut Desk<'_>) {
+        let was_asked = self.measuring.take().is_some_and(|asked| asked.request.is_some());
+        if let Phase::Ready { since } = self.phase {
+            if desk.now.since(since) > desk.policy.patience {
+                self.end(
+                    desk,
+                    Outcome::Cancelled,
+                    Severity::Warning,
+                    "it was not let begin within the stage's patience",
+                );
+                return;
+            }
+            self.decide(Asking::Findings, desk);
+            self.wait_ready(desk);
+        } else if was_asked {
+            self.after_window(desk);
+        } else {
+            self.measure(desk);
+        }
+    }
+
+    fn take_in(&mut self, measurements: &[Measurement], now: Timestamp) {
+        let Some(plan) = &self.plan else { return };
+        let mut windows: Vec<[Option<&Measurement>; 2]> = vec![[None; 2]; plan.checks().len()];
+        for measurement in measurements {
+            if let Some(arms) = windows.get_mut(usize::from(measurement.check.0)) {
+                let arm = match measurement.arm {
+                    Arm::Control => &mut arms[0],
+                    Arm::Canary => &mut arms[1],
+                };
+                *arm = Some(measurement);
+            }
+        }
+        let measured_through = self.measured_through;
+        let tally = |measurement: Option<&Measurement>| match measurement {
+            None => Err(Absence::Unavailable(Text::new("no answer for this check"))),
+            Some(m) if m.window.after < measured_through => {
+                Err(Absence::Malformed(Text::new("a window that was counted before")))
+            }
+            Some(m) => m.tally.clone(),
+        };
+        let mut heard = false;
+        let mut control_answers = Vec::new();
+        for ((check, record), [control, canary]) in plan.checks().iter().zip(&mut self.records).zip(windows) {
+            let (control, canary): (Result<Tally, _>, Result<Tally, _>) = (tally(control), tally(canary));
+            heard |= canary.is_ok();
+            control_answers.push(!matches!(control, Err(Absence::Unavailable(_))));
+            record.measured(check, control.as_ref().map_err(Clone::clone), canary.as_ref().map_err(Clone::clone));
+        }
+        if heard {
+            self.heard = Some(now);
+        }
+        if !control_answers.is_empty() {
+            self.control_stands = Some(control_answers.contains(&true));
+        }
+    }
+
+    /// The most requests that any check counted on the canary in the newest window; `None` when none could be counted.
+    pub(super) fn newest_canary_total(&self) -> Option<u64> {
+        self.records.iter().filter_map(Record::newest).map(|Counts { total, .. }| total).max()
+    }
+
+    fn is_drained(&self) -> bool {
+        self.newest_canary_total().is_some_and(|total| total.saturating_mul(DRAINED_PART) <= self.busiest)
+    }
+
+    /// Its time to drain is over.
+    pub(super) fn drain_is_due(&mut self, desk: &mut Desk<'_>) {
+        let still_busy = self.newest_canary_total().is_some() && !self.is_drained();
+        self.drain_is_late(still_busy, desk);
+    }
+}

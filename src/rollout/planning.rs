@@ -1,0 +1,129 @@
+//! From the merge to the first stage: drafting checks, and waiting until the revision is there.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use super::{
+    Deployed,
+    deciding::Asking,
+    desk::Desk,
+    event::Effect,
+    phase::{Asked, Phase},
+    record::Record,
+    state::Rollout,
+};
+use crate::{
+    domain::{Autonomy, Outcome, RequestId, Revision, Severity, Text, WayBack},
+    plan::{self, Draft},
+    stats,
+};
+
+impl Rollout {
+    /// Its turn has come: asks for a draft.
+    pub(super) fn begin(&mut self, desk: &mut Desk<'_>) {
+        let request = desk.new_request();
+        self.phase = Phase::Drafting(Asked { request: Some(request), until: desk.now + desk.policy.reply_within });
+        desk.effects.push(Effect::Draft {
+            request,
+            rollout: self.id,
+            service: self.service.clone(),
+            change: Arc::clone(&self.change),
+        });
+    }
+
+    /// Whether `request` is the draft it waits for.
+    pub(super) fn awaits_draft(&self, request: RequestId) -> bool {
+        matches!(&self.phase, Phase::Drafting(asked) if Self::answers(Some(*asked), request))
+    }
+
+    /// A draft came, or none could be made: then the mandatory checks are the plan, and the reason is said.
+    pub(super) fn drafted(
+        &mut self,
+        draft: Result<Draft, Text>,
+        deployed: Option<&BTreeSet<Revision>>,
+        desk: &mut Desk<'_>,
+    ) {
+        let draft = draft.unwrap_or_else(|why| {
+            self.announce(desk, Severity::Warning, format!("no checks from the diff: {why}"));
+            Draft::empty(why)
+        });
+        let admission = plan::admit(draft, &desk.policy.bounds, &stats::served());
+        self.records = admission.plan.checks().iter().map(Record::start).collect();
+        let mandatory = desk.policy.bounds.mandatory.len();
+        let proposed = admission.plan.checks().len().saturating_sub(mandatory);
+        let refused = admission.rejections.len();
+        self.plan = Some(Arc::new(admission.plan));
+        self.rejections = admission.rejections;
+        self.failures = 0;
+        self.phase = Phase::AwaitingRevision { until: desk.now + desk.policy.deploy_within };
+        self.announce(
+            desk,
+            Severity::Info,
+            format!("planned: {mandatory} mandatory checks, {proposed} made from the diff, {refused} refused"),
+        );
+        if let Some(WayBack::OneWay { why, .. }) = self.plan.as_ref().map(|plan| plan.way_back().clone()) {
+            self.announce(desk, Severity::Warning, format!("one-way: {why}; it will be held rather than rolled back"));
+        }
+        let there = deployed.is_some_and(|revisions| revisions.contains(&self.change.revision));
+        if there || desk.policy.deployed == Deployed::OnMerge {
+            self.revision_is_there(desk);
+        }
+    }
+
+    /// A revision of its service was deployed.
+    pub(super) fn deployed(&mut self, revision: &Revision, desk: &mut Desk<'_>) {
+        if matches!(self.phase, Phase::AwaitingRevision { .. }) && *revision == self.change.revision {
+            self.revision_is_there(desk);
+        }
+    }
+
+    fn revision_is_there(&mut self, desk: &mut Desk<'_>) {
+        self.control = desk.stable.cloned();
+        self.patience_from = desk.now;
+        self.note(desk.now, format!("revision {} is deployed", self.change.revision.short()));
+        self.phase = Phase::Ready { since: desk.now };
+        if desk.policy.autonomy == Autonomy::Observe {
+            self.observe_only(desk);
+        } else {
+            self.decide(Asking::Findings, desk);
+            self.wait_ready(desk);
+        }
+    }
+
+    /// While it may not begin, it looks again at the pace of measurements.
+    pub(super) fn wait_ready(&mut self, desk: &Desk<'_>) {
+        if matches!(self.phase, Phase::Ready { .. }) {
+            self.measuring = Some(Asked { request: None, until: desk.now + desk.policy.measure_every });
+        }
+    }
+
+    /// A service at `observe` has its traffic moved by others: we only watch, as if the first stage were held.
+    fn observe_only(&mut self, desk: &mut Desk<'_>) {
+        self.stage = Some(0);
+        self.entered = vec![desk.now];
+        self.listening_since = Some(desk.now);
+        self.measured_through = desk.now;
+        self.phase = Phase::Baking;
+        self.measure(desk);
+    }
+
+    /// The draft did not come in time.
+    pub(super) fn draft_is_late(&mut self, deployed: Option<&BTreeSet<Revision>>, desk: &mut Desk<'_>) {
+        self.failures += 1;
+        if self.failures >= desk.policy.attempts_max {
+            self.drafted(Err(Text::new("no draft came in time")), deployed, desk);
+        } else {
+            self.begin(desk);
+        }
+    }
+
+    /// The revision was not deployed in time.
+    pub(super) fn deployment_is_late(&mut self, desk: &mut Desk<'_>) {
+        let waited = desk.policy.deploy_within.as_secs();
+        self.end(
+            desk,
+            Outcome::Cancelled,
+            Severity::Warning,
+            format!("its revision was not deployed within {waited} s"),
+        );
+    }
+}

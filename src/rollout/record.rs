@@ -1,0 +1,130 @@
+//! What a rollout keeps of each of its checks: the running test, and the counts that rails and people read.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    domain::{Absence, Check, Counts, Evidence, Finding, Tally, Text},
+    rails::CheckFacts,
+    stats::{self, Block, Running, SequentialTest},
+};
+
+/// Windows that a hard limit looks back over, the newest included.
+const RECENT_WINDOWS: usize = 4;
+
+/// Evidence at which a check counts as leaning the wrong way: an e-value of 20, far from proof and far from chance.
+const LEANING_LOG_E_VALUE: f64 = 2.995_732_273_553_991;
+
+/// One check's record within a rollout.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Record {
+    test: Running,
+    control: Counts,
+    canary: Counts,
+    this_stage: Counts,
+    recent: [Counts; RECENT_WINDOWS],
+    latest: Option<Result<Counts, Absence>>,
+    latest_control: Option<Absence>,
+}
+
+impl Record {
+    pub(super) fn start(check: &Check) -> Self {
+        Self {
+            test: Running::start(check),
+            control: Counts::default(),
+            canary: Counts::default(),
+            this_stage: Counts::default(),
+            recent: [Counts::default(); RECENT_WINDOWS],
+            latest: None,
+            latest_control: None,
+        }
+    }
+
+    /// Takes in one window of both arms. What only one arm has cannot be compared and is no evidence; the hard limit
+    /// and the least samples still see what the canary counted.
+    pub(super) fn measured(
+        &mut self,
+        check: &Check,
+        control: Result<&Tally, Absence>,
+        canary: Result<&Tally, Absence>,
+    ) {
+        let counted = |tally: Result<&Tally, Absence>| {
+            tally.and_then(|tally| {
+                stats::counts(check, tally).ok_or_else(|| Absence::Malformed(Text::new("a tally of another shape")))
+            })
+        };
+        let (control_counts, canary_counts) = (counted(control.clone()), counted(canary.clone()));
+        if let (Ok(old), Ok(new), Ok(control), Ok(canary)) = (&control_counts, &canary_counts, control, canary) {
+            self.test.observe(check, &Block { control, canary });
+            self.control = self.control.plus(*old);
+            self.canary = self.canary.plus(*new);
+        }
+        let seen = canary_counts.as_ref().copied().unwrap_or_default();
+        self.recent.rotate_left(1);
+        if let Some(newest) = self.recent.last_mut() {
+            *newest = seen;
+        }
+        self.this_stage = self.this_stage.plus(seen);
+        self.latest = Some(canary_counts);
+        self.latest_control = control_counts.err();
+    }
+
+    /// A new stage: its own least samples count from nothing. The evidence carries over.
+    pub(super) fn stage_began(&mut self) {
+        self.this_stage = Counts::default();
+    }
+
+    /// What the canary counted in the newest window.
+    pub(super) fn newest(&self) -> Option<Counts> {
+        self.latest.as_ref().and_then(|latest| latest.as_ref().ok()).copied()
+    }
+
+    /// Why an arm had no tally in the newest window, the canary first.
+    pub(super) fn absent(&self) -> Option<String> {
+        let canary = self.latest.as_ref().and_then(|latest| latest.as_ref().err()).map(|why| format!("canary: {why}"));
+        canary.or_else(|| self.latest_control.as_ref().map(|why| format!("control: {why}")))
+    }
+
+    pub(super) fn evidence(&self, log_threshold: f64) -> Evidence {
+        let effect = match (self.control.rate(), self.canary.rate()) {
+            (Some(old), Some(new)) if old > 0.0 => Some(new / old),
+            (Some(_) | None, Some(_) | None) => None,
+        };
+        Evidence {
+            log_e_value: self.test.log_e_value(),
+            log_threshold,
+            effect,
+            interval: None,
+            control: self.control,
+            canary: self.canary,
+        }
+    }
+
+    pub(super) fn finding(&self, evidence: &Evidence) -> Finding {
+        match &self.latest {
+            _ if evidence.is_conclusive() => Finding::Degraded,
+            None | Some(Err(_)) => Finding::NoData,
+            Some(Ok(_)) if evidence.log_e_value >= LEANING_LOG_E_VALUE => Finding::Inconclusive,
+            Some(Ok(_)) if self.canary.total == 0 => Finding::Inconclusive,
+            Some(Ok(_)) => Finding::Healthy,
+        }
+    }
+
+    /// The facts for judge and rails.
+    pub(super) fn facts<'a>(&'a self, check: &'a Check, log_threshold: f64) -> CheckFacts<'a> {
+        let evidence = self.evidence(log_threshold);
+        CheckFacts {
+            check,
+            finding: self.finding(&evidence),
+            evidence,
+            latest: self.latest.as_ref(),
+            recent: self.recent.iter().fold(Counts::default(), |sum, counts| sum.plus(*counts)),
+            this_stage: self.this_stage,
+        }
+    }
+}
+
+/// What the evidence of one check must reach. A plan with several critical checks has several chances to be wrong, so
+/// `alpha` is divided among them; a weighted average of e-values would do no more.
+pub(super) fn log_threshold(critical_checks: usize, alpha: f64) -> f64 {
+    (critical_checks.max(1) as f64 / alpha).ln()
+}

@@ -1,0 +1,37 @@
+//! After the daemon was down: every request that was open is asked again under a new number, and nothing is taken for
+//! done that was not confirmed.
+
+use super::{
+    desk::Desk,
+    phase::{Goal, Phase},
+    state::Rollout,
+};
+use crate::domain::Autonomy;
+
+impl Rollout {
+    /// The daemon started again. Time in which nobody could listen does not count as silence.
+    pub(super) fn restarted(&mut self, desk: &mut Desk<'_>) {
+        if self.listening_since.is_some() {
+            self.listening_since = Some(desk.now);
+        }
+        match self.phase.clone() {
+            Phase::Queued | Phase::AwaitingRevision { .. } | Phase::Done(_) | Phase::Quarantined { .. } => {}
+            Phase::Drafting(_) => self.begin(desk),
+            Phase::Ready { .. } => {
+                // A first stage that was never confirmed must not linger.
+                self.restore(desk);
+            }
+            Phase::Baking if desk.policy.autonomy == Autonomy::Observe => {
+                self.measured_through = desk.now;
+                self.measure(desk);
+            }
+            Phase::Shifting { goal: Goal::Retreat, .. } => self.retreat(desk),
+            Phase::Shifting { goal: Goal::Enter(_) | Goal::Restore, .. } | Phase::Baking => self.restore(desk),
+            Phase::Draining { .. } => {
+                let failures = self.failures;
+                self.retreat(desk);
+                self.failures = failures;
+            }
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! The fleet as it may be seen: plain values, computed from the state alone.
+
+use super::{
+    CheckView, Fleet, FleetView, Policy, RolloutView, StageView,
+    phase::{Goal, Phase},
+    record::{self, Record},
+    state::Rollout,
+};
+use crate::domain::{Check, RolloutId, WayBack, Weight};
+
+impl Fleet {
+    /// What may be seen of it: at most `rollouts_max` rollouts, open ones before finished ones, the newest first.
+    pub fn view(&self, rollouts_max: usize) -> FleetView {
+        let newest_first = || self.rollouts.values().rev();
+        let mut shown: Vec<&Rollout> = newest_first().filter(|r| !r.phase.is_done()).take(rollouts_max).collect();
+        let room = rollouts_max - shown.len();
+        shown.extend(newest_first().filter(|r| r.phase.is_done()).take(room));
+        shown.sort_by_key(|rollout| std::cmp::Reverse(rollout.id));
+        FleetView {
+            at: self.now,
+            policy_version: self.policy.as_ref().map_or_else(String::new, |policy| policy.version.to_string()),
+            kill_switch: self.kill_switch,
+            stale_replies: self.stale_replies,
+            fetching: self.intake.fetching(),
+            rollouts: shown.into_iter().map(|rollout| rollout.view(self.policy.as_deref())).collect(),
+        }
+    }
+
+    /// One rollout as it may be seen, if it is kept.
+    pub fn view_of(&self, rollout: RolloutId) -> Option<RolloutView> {
+        self.rollouts.get(&rollout).map(|rollout| rollout.view(self.policy.as_deref()))
+    }
+}
+
+impl Rollout {
+    fn view(&self, policy: Option<&Policy>) -> RolloutView {
+        let service = policy.and_then(|policy| policy.services.get(&self.service));
+        let entering = match &self.phase {
+            Phase::Shifting { goal: Goal::Enter(stage), .. } => Some(*stage),
+            Phase::Queued
+            | Phase::Drafting(_)
+            | Phase::AwaitingRevision { .. }
+            | Phase::Ready { .. }
+            | Phase::Shifting { .. }
+            | Phase::Baking
+            | Phase::Draining { .. }
+            | Phase::Done(_)
+            | Phase::Quarantined { .. } => None,
+        };
+        RolloutView {
+            id: self.id,
+            service: self.service.clone(),
+            repository: self.change.repository.to_string(),
+            pull_request: self.change.pull_request,
+            title: self.change.title.to_string(),
+            author: self.change.author.to_string(),
+            revision: self.change.revision.to_string(),
+            control_revision: self.control.as_ref().map(ToString::to_string),
+            autonomy: service.map(|service| service.autonomy),
+            phase: self.phase_word().into(),
+            outcome: match &self.phase {
+                Phase::Done(outcome) => Some(*outcome),
+                _ => None,
+            },
+            paused: self.paused_since.is_some(),
+            next: service.and_then(|service| self.upcoming(service)),
+            share: self.exposure.share.basis_points(),
+            exposure: self.exposure.to_string(),
+            stage: entering.or(self.stage),
+            stages: self.stage_views(),
+            opened: self.opened,
+            ended: self.ended,
+            verdict: self.verdict,
+            objections: self.objections.clone(),
+            one_way: self.plan.as_ref().and_then(|plan| match plan.way_back() {
+                WayBack::Open => None,
+                WayBack::OneWay { why, .. } => Some(why.to_string()),
+            }),
+            checks: self.check_views(service.map_or(0.001, |service| service.alpha)),
+            rejections: self.rejections.iter().map(|r| (r.check.to_string(), r.why.to_string())).collect(),
+            notes: self.plan.iter().flat_map(|plan| plan.notes()).map(ToString::to_string).collect(),
+            exposures: self.exposures.clone(),
+            timeline: self.timeline.clone(),
+        }
+    }
+
+    /// The word for its phase; the last stage is watched rather than baked.
+    fn phase_word(&self) -> &'static str {
+        if self.phase == Phase::Baking && self.at_last_stage() { "watching" } else { self.phase.word() }
+    }
+
+    fn stage_views(&self) -> Vec<StageView> {
+        let view = |(i, stage): (usize, &super::Stage)| StageView {
+            exposure: stage.exposure.to_string(),
+            share: stage.exposure.share.basis_points(),
+            bake_time_ms: u64::try_from(stage.bake_time.as_millis()).unwrap_or(u64::MAX),
+            entered: self.entered.get(i).copied(),
+        };
+        self.stages.iter().enumerate().map(view).collect()
+    }
+
+    fn check_views(&self, alpha: f64) -> Vec<CheckView> {
+        let Some(plan) = &self.plan else { return Vec::new() };
+        let critical = plan.checks().iter().filter(|check| check.weight == Weight::Critical).count();
+        let threshold = record::log_threshold(critical, alpha);
+        plan.checks().iter().zip(&self.records).map(|(check, record)| check_view(check, record, threshold)).collect()
+    }
+}
+
+fn check_view(check: &Check, record: &Record, log_threshold: f64) -> CheckView {
+    let evidence = record.evidence(log_threshold);
+    CheckView {
+        name: check.name.to_string(),
+        sli: check.sli.to_string(),
+        kind: check.sli.kind().into(),
+        origin: check.origin,
+        weight: check.weight,
+        ratio_max: check.ratio_max,
+        limit: check.limit,
+        rationale: check.rationale.to_string(),
+        lines: check.lines.iter().map(ToString::to_string).collect(),
+        finding: record.finding(&evidence),
+        absent: record.absent(),
+        control_rate: evidence.control.rate(),
+        canary_rate: evidence.canary.rate(),
+        interval: evidence.interval,
+        evidence,
+    }
+}
