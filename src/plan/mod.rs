@@ -5,9 +5,11 @@
 //! refused. The judge and the rails read plans, never drafts.
 
 mod admit;
+mod fallback;
 mod heuristic;
 
 pub use admit::{Admission, Bounds, Plan, Rejection, admit};
+pub use fallback::fallback;
 pub use heuristic::draft as heuristic_draft;
 
 use serde::{Deserialize, Serialize};
@@ -23,11 +25,4 @@ pub struct Draft {
     pub way_back: WayBack,
     /// What else a person should know of how it was made.
     pub notes: Vec<Text>,
-}
-
-impl Draft {
-    /// Nothing proposed: the plan is the mandatory checks alone, and a note says why.
-    pub fn empty(why: Text) -> Self {
-        Self { checks: Vec::new(), way_back: WayBack::Open, notes: vec![why] }
-    }
 }

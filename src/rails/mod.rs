@@ -87,6 +87,9 @@ pub struct Rail {
     pub rule: fn(&Case<'_>) -> Ruling,
 }
 
+/// The name of the rail that ends a stage's patience, for those who act on its objection.
+pub const PROGRESS_DEADLINE: &str = progress_deadline::RAIL.name;
+
 /// Every rail, in the order in which objections are told.
 pub const RAILS: &[Rail] = &[
     kill_switch::RAIL,

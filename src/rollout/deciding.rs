@@ -37,8 +37,21 @@ impl Rollout {
         }
         match verdict {
             Verdict::Promote => self.promote(shift, desk),
-            Verdict::Hold => {}
+            Verdict::Hold => self.hand_over_if_stuck(desk),
             Verdict::Rollback => self.roll_back(asking, shift, desk),
+        }
+    }
+
+    /// A hold in place of a rollback (the change is one-way, or the service keeps that for people) lasts as long as the
+    /// stage's patience; then it is a person's. Traffic stands where it stands.
+    fn hand_over_if_stuck(&mut self, desk: &mut Desk<'_>) {
+        let overdue = self
+            .objections
+            .iter()
+            .any(|objection| objection.at_most == Verdict::Rollback && objection.rail == rails::PROGRESS_DEADLINE);
+        if overdue {
+            let why = format!("no verdict in time, and it may not be taken back by itself; {} has it", self.exposure);
+            self.end(desk, Outcome::HandedOver, Severity::Page, why);
         }
     }
 

@@ -44,7 +44,7 @@ impl Rollout {
     ) {
         let draft = draft.unwrap_or_else(|why| {
             self.announce(desk, Severity::Warning, format!("no checks from the diff: {why}"));
-            Draft::empty(why)
+            plan::fallback(&self.change, &why)
         });
         let admission = plan::admit(draft, &desk.policy.bounds, &stats::served());
         self.records = admission.plan.checks().iter().map(Record::start).collect();

@@ -88,7 +88,7 @@ impl Scenario {
             let service = rng.random_range(0..services);
             let worse = if rng.random_bool(0.5) { 1.0 } else { rng.random_range(3.0..60.0) };
             let behaviour = Behaviour { worse, one_way: rng.random_bool(0.15) };
-            let change = change(service, number);
+            let change = change(service, number, behaviour.one_way);
             let at = BEGINNING + MINUTE * rng.random_range(0..60);
             merge(&change, number, at, &mut agenda, &mut rng);
             changes.insert(number, (Arc::new(change), behaviour));
@@ -185,7 +185,8 @@ fn revision(number: u64) -> Revision {
     format!("{number:040x}").parse().unwrap()
 }
 
-fn change(service: usize, number: u64) -> Change {
+fn change(service: usize, number: u64, one_way: bool) -> Change {
+    let file = if one_way { "migrations/1.sql" } else { "main.rs" };
     Change {
         repository: repository(),
         pull_request: number,
@@ -194,11 +195,7 @@ fn change(service: usize, number: u64) -> Change {
         merged_by: None,
         base: revision(number + 1_000),
         revision: revision(number),
-        files: vec![FileTouched {
-            path: format!("s{service}/main.rs"),
-            previous_path: None,
-            kind: TouchKind::Modified,
-        }],
+        files: vec![FileTouched { path: format!("s{service}/{file}"), previous_path: None, kind: TouchKind::Modified }],
         files_cut: false,
     }
 }

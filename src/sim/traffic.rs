@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::domain::{Exposure, RequestId, ServiceName, Shift, Timestamp};
+use crate::domain::{RequestId, ServiceName, Shift, Timestamp};
 
 /// One service's exposure over time.
 #[derive(Clone, Debug, Default)]
@@ -32,11 +32,6 @@ impl Traffic {
         road.busy_until = road.busy_until.max(at);
         road.history.push((road.busy_until, shift.clone()));
         Some(road.busy_until)
-    }
-
-    /// Who has the new version at a moment.
-    pub(super) fn exposure(&self, service: &ServiceName, at: Timestamp) -> Exposure {
-        self.standing(service, at).map_or_else(Exposure::none, |shift| shift.to.clone())
     }
 
     /// What is in force at a moment.

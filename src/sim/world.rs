@@ -32,6 +32,8 @@ pub struct Ended {
     pub restarts: u32,
     /// Pages sent.
     pub pages: u32,
+    /// What each rollout went through, for whoever looks into a seed.
+    pub timelines: BTreeMap<RolloutId, Vec<String>>,
     /// Each thing that must never happen and did, with its time.
     pub violations: Vec<String>,
 }
@@ -275,6 +277,11 @@ impl<'a> Virtual<'a> {
         Ended {
             outcomes: view.rollouts.iter().map(|rollout| (rollout.id, rollout.outcome)).collect(),
             harmless,
+            timelines: view
+                .rollouts
+                .iter()
+                .map(|r| (r.id, r.timeline.iter().map(|m| format!("{} {}", m.at, m.text)).collect()))
+                .collect(),
             entries: self.journal.len(),
             restarts: self.restarts,
             pages: self.pages,
