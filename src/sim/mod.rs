@@ -13,4 +13,4 @@ mod traffic;
 mod world;
 
 pub use scenario::{Faults, Scenario};
-pub use world::{Ended, run};
+pub use world::{Ended, run, run_cut};

@@ -43,7 +43,19 @@ const ENTRIES_MAX: usize = 60_000;
 
 /// Runs a world to its horizon.
 pub fn run(scenario: &Scenario) -> Ended {
+    run_world(Virtual::new(scenario))
+}
+
+/// Runs a world to its horizon, with the daemon killed once just after entry number `cut` was recorded and before
+/// anything was done about it.
+pub fn run_cut(scenario: &Scenario, cut: usize) -> Ended {
     let mut world = Virtual::new(scenario);
+    world.cut = Some(cut);
+    run_world(world)
+}
+
+fn run_world(mut world: Virtual<'_>) -> Ended {
+    let scenario = world.scenario;
     let mut fleet = Fleet::default();
     loop {
         world.happens(world.now, Event::Started { policy: Arc::clone(&scenario.policy) });
@@ -58,7 +70,8 @@ pub fn run(scenario: &Scenario) -> Ended {
         for entry in &world.journal {
             folded.handle(entry);
         }
-        if folded != fleet {
+        // After a cut the journal is one entry ahead of the fleet that was killed.
+        if folded != fleet && !std::mem::take(&mut world.cut_short) {
             world.violation("folding the journal gives another fleet");
         }
         fleet = folded;
@@ -83,7 +96,10 @@ struct Virtual<'a> {
     /// The measurement that each rollout waits for: only that one is taken in.
     measuring: BTreeMap<RolloutId, RequestId>,
     open_rollouts: usize,
+    /// The entry after which the daemon is to be killed once.
+    cut: Option<usize>,
     killed: bool,
+    cut_short: bool,
     restarts: u32,
     pages: u32,
     violations: Vec<String>,
@@ -104,7 +120,9 @@ impl<'a> Virtual<'a> {
             behaviours: BTreeMap::new(),
             measuring: BTreeMap::new(),
             open_rollouts: 0,
+            cut: None,
             killed: false,
+            cut_short: false,
             restarts: 0,
             pages: 0,
             violations: Vec::new(),
@@ -322,6 +340,12 @@ impl World for Virtual<'_> {
         for entry in entries {
             self.witnessed(entry);
             self.journal.push(entry.clone());
+        }
+        if self.cut.is_some_and(|cut| self.journal.len() > cut) {
+            self.cut = None;
+            self.killed = true;
+            self.cut_short = true;
+            return ControlFlow::Break(());
         }
         ControlFlow::Continue(())
     }
