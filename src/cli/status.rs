@@ -359,8 +359,8 @@ pub(super) mod tests {
         let table = table(&fleet(vec![baking(17), done]), NOON);
         assert_eq!(
             table,
-            "ROLLOUT  SERVICE   STATE        EXPOSURE  CHANGE         TITLE              NEXT\n\
-             r17      checkout  baking       5%        acme/shop#412  Cache [2J prices   review, in 4m 10s\n\
+            "ROLLOUT  SERVICE   STATE        EXPOSURE  CHANGE         TITLE             NEXT\n\
+             r17      checkout  baking       5%        acme/shop#412  Cache [2J prices  review, in 4m 10s\n\
              r3       checkout  rolled back  5%        acme/shop#412  Cache [2J prices\n"
         );
     }
