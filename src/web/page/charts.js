@@ -105,7 +105,7 @@ export function bar(kind, part, label, mark) {
 
 /** How a check's evidence went, with the line it must reach. `points` are [time, log e-value]. */
 export function sparkline(points, threshold, label) {
-  const width = 132, height = 34;
+  const width = 186, height = 40;
   const known = points.filter(([, y]) => Number.isFinite(y));
   const low = Math.min(0, ...known.map(([, y]) => y));
   const high = Math.max(threshold * 1.15, ...known.map(([, y]) => y)) || 1;
@@ -113,7 +113,7 @@ export function sparkline(points, threshold, label) {
   const x = (t) => (end > begin ? ((t - begin) / (end - begin)) * (width - 6) + 2 : width - 4);
   const y = (e) => height - 3 - ((e - low) / (high - low || 1)) * (height - 6);
   const last = known[known.length - 1];
-  return h("svg", { class: "spark", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label },
+  return h("svg", { class: "spark", viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "xMinYMid", role: "img", "aria-label": label },
     h("line", { class: "threshold", x1: 0, x2: width, y1: y(threshold), y2: y(threshold) }),
     known.length > 1 && h("path", { d: known.map(([t, e], i) => `${i ? "L" : "M"}${x(t).toFixed(1)} ${y(e).toFixed(1)}`).join("") }),
     last && h("circle", { cx: x(last[0]), cy: y(last[1]), r: 2.5 }));

@@ -80,7 +80,7 @@ function heading(rollout) {
       fact("Canary", code(rollout.revision)), fact("Control", rollout.control_revision ? code(rollout.control_revision) : "unknown"),
       rollout.autonomy && fact("Autonomy", rollout.autonomy), fact("Exposure", rollout.exposure),
       fact("Opened", clock(rollout.opened)),
-      rollout.ended ? fact("Took", span(rollout.ended - rollout.opened)) : fact("For", span(now() - rollout.opened))));
+      rollout.ended ? fact("Took", span(rollout.ended - rollout.opened)) : fact("Open for", span(now() - rollout.opened))));
 }
 
 function banners(rollout) {
@@ -143,7 +143,7 @@ function evidenceOf(rollout, check) {
   const mark = (100 * Math.min(1, threshold / Math.max(threshold, value || 0)));
   const scale = Math.max(threshold, value || 0);
   return h("div", { class: "evidence" },
-    h("div", null, h("span", { class: "small muted" }, "Evidence of harm"), h("span", { class: "number" }, h("b", null, fixed(value, 1)), h("span", { class: "muted" }, ` of ${fixed(threshold, 1)}`))),
+    h("div", null, h("span", { class: "small muted" }, "Evidence"), h("span", { class: "number" }, h("b", null, fixed(value, 1)), h("span", { class: "muted" }, ` of ${fixed(threshold, 1)}`))),
     bar(value >= threshold ? "proof" : "doubt", scale > 0 ? value / scale : 0, told, mark < 100 ? mark : NaN),
     sparkline(courses.get(`${rollout.id}/${check.name}`) || [], threshold, `its course since this page was opened: ${told}`));
 }
@@ -165,7 +165,7 @@ function detail(rollout) {
   const more = (title, list, line) => list.length > 0 && h("details", { "data-key": title, class: "panel" }, h("summary", null, `${title} (${list.length})`), h("ul", null, list.map((entry) => h("li", null, line(entry)))));
   return [
     heading(rollout), ...banners(rollout), rollout.stages.length > 0 && ladder(rollout), objections(rollout),
-    section("Checks", rollout.checks.length ? "" : " none yet: the plan is being made", h("ul", { class: "checks" }, rollout.checks.map((check) => checkItem(rollout, check)))),
+    section("Checks", rollout.checks.length ? " evidence of harm, against what a rollback needs" : isOpen(rollout) ? " none yet: the plan is being made" : " none", rollout.checks.length > 0 && h("ul", { class: "checks" }, rollout.checks.map((check) => checkItem(rollout, check)))),
     more("Proposed and refused", rollout.rejections, ([name, why]) => [h("b", null, name), ` ${why}`]),
     more("Notes on the plan", rollout.notes, (note) => note),
     section("Timeline", " newest first", h("ol", { class: "timeline" }, [...rollout.timeline].reverse().map((moment) => h("li", null, h("time", { class: "muted number", datetime: new Date(moment.at).toISOString() }, clock(moment.at)), h("span", null, moment.text))))),
