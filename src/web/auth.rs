@@ -79,7 +79,7 @@ pub(super) async fn own_host(State(site): State<Arc<Site>>, request: Request, ne
         Some(authority) => Refusal::new(
             StatusCode::MISDIRECTED_REQUEST,
             format!("`{}` is not a name of this tollgate", authority.host()),
-            "use the address it listens on, or add the name to `allowed_hosts` in the configuration's `[web]` part",
+            "use the address it listens on, or add the name to `allowed_hosts` in the configuration",
         )
         .into_response(),
         None => {
@@ -95,7 +95,7 @@ pub(super) async fn may_act(State(site): State<Arc<Site>>, request: Request, nex
         None => Some(Refusal::new(
             StatusCode::FORBIDDEN,
             "no API token is configured, so nothing can be commanded here",
-            "name an API token in the configuration's `[web]` part, and start again",
+            "set `api_token` in the configuration, and start again",
         )),
     });
     match refusal {

@@ -1,6 +1,14 @@
 //! The client subcommands against a real server.
 
-use std::{fs, process::ExitCode, time::Duration};
+use std::{
+    fs,
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use clap::Parser;
 use reqwest::StatusCode;
@@ -152,4 +160,32 @@ async fn watching_a_rollout_that_is_over_or_unknown_waits_for_nothing() {
     assert!(same(run(14).await.unwrap().unwrap(), ExitCode::SUCCESS));
     assert!(same(run(15).await.unwrap().unwrap(), ExitCode::FAILURE));
     assert!(run(99).await.unwrap().unwrap_err().to_string().contains("r99"));
+}
+
+#[tokio::test]
+async fn watching_outlives_a_lost_connection() {
+    let bare = site(Setup::default()).await;
+    let view = |outcome| {
+        let mut view = fleet(NOON);
+        view.rollouts[1].outcome = outcome;
+        format!("event: view\ndata: {}\n\n", serde_json::to_string(&view).unwrap())
+    };
+    // Each connection breaks after one view, and the second is refused: the outcome comes with the third.
+    let connections = Arc::new(AtomicU64::new(0));
+    let (counted, streams) = (Arc::clone(&connections), [view(None), String::new(), view(Some(Outcome::Promoted))]);
+    let events = axum::routing::get(move || async move {
+        match counted.fetch_add(1, Ordering::Relaxed) {
+            1 => Err((StatusCode::SERVICE_UNAVAILABLE, r#"{"error":"busy","fix":"wait"}"#)),
+            place => Ok(streams[usize::try_from(place).unwrap()].clone()),
+        }
+    });
+    let one = axum::routing::get(|| async { axum::Json(baking(NOON)) });
+    let router = axum::Router::new().route("/v1/events", events).route("/v1/rollouts/{id}", one);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    let args = watch::Args { rollout: Some(RolloutId(17)), connection: Connection { url, ..bare.connection() } };
+    let ended = timeout(Duration::from_secs(15), watch::run(args)).await.unwrap().unwrap();
+    assert!(same(ended, ExitCode::SUCCESS));
+    assert_eq!(connections.load(Ordering::Relaxed), 3);
 }
