@@ -1,0 +1,400 @@
+//! `tollgate status`: how the rollouts stand, as a table or one in detail. It computes nothing that the view does not
+//! say, and takes the server's clock for "now", so that a wrong clock here moves no countdown.
+
+use std::{fmt::Write, process::ExitCode, time::Duration};
+
+use serde::Serialize;
+
+use crate::{
+    cli::client::{Client, Connection, say, shown, word},
+    domain::{Counts, RolloutId, Share, Timestamp, Upcoming},
+    rollout::{CheckView, FleetView, RolloutView},
+};
+
+/// Most characters of a title in the table.
+const TITLE_CHARS_MAX: usize = 44;
+/// Most characters of what comes next in the table.
+const NEXT_CHARS_MAX: usize = 48;
+
+/// How the rollouts stand.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// Show this one in detail, as in r17.
+    pub rollout: Option<RolloutId>,
+    /// Print the API's own JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// Where the tollgate is.
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
+/// Prints how the rollouts stand. Fails when nothing answers, or the rollout is unknown.
+pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let client = Client::new(&args.connection)?;
+    let text = match args.rollout {
+        None => {
+            let answer = client.fleet().await?;
+            let now = answer.at.unwrap_or(answer.body.at);
+            if args.json { pretty(&answer.body)? } else { table(&answer.body, now) }
+        }
+        Some(id) => {
+            let answer = client.rollout(id).await?;
+            let now = answer.at.unwrap_or(answer.body.opened);
+            if args.json { pretty(&answer.body)? } else { detail(&answer.body, now) }
+        }
+    };
+    say(text.trim_end())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// JSON escapes control characters, so it may go to a terminal as it is.
+fn pretty(value: &impl Serialize) -> anyhow::Result<String> {
+    Ok(serde_json::to_string_pretty(value)?)
+}
+
+/// Every rollout on a line.
+fn table(fleet: &FleetView, now: Timestamp) -> String {
+    let mut out = String::new();
+    if fleet.kill_switch {
+        out.push_str("KILL SWITCH ON: no rollout expands; `tollgate kill-switch off` allows it again\n\n");
+    }
+    if fleet.rollouts.is_empty() {
+        out.push_str("no rollouts yet: the next merged pull request that touches a service starts one\n");
+        return out;
+    }
+    let mut rows = vec![["ROLLOUT", "SERVICE", "STATE", "EXPOSURE", "CHANGE", "TITLE", "NEXT"].map(str::to_owned)];
+    rows.extend(fleet.rollouts.iter().map(|rollout| {
+        [
+            rollout.id.to_string(),
+            shown(rollout.service.as_str()),
+            state(rollout),
+            shown(&rollout.exposure),
+            shown(format!("{}#{}", rollout.repository, rollout.pull_request)),
+            cut(&shown(&rollout.title), TITLE_CHARS_MAX),
+            rollout.next.as_ref().map_or_else(String::new, |next| cut(&upcoming(next, now), NEXT_CHARS_MAX)),
+        ]
+    }));
+    aligned(&rows, &mut out);
+    out
+}
+
+/// Rows with their columns as wide as the widest cell.
+fn aligned<const N: usize>(rows: &[[String; N]], out: &mut String) {
+    let widths: Vec<usize> =
+        (0..N).map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)).collect();
+    for row in rows {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(&widths) {
+            line.push_str(cell);
+            line.extend(std::iter::repeat_n(' ', width - cell.chars().count() + 2));
+        }
+        out.push_str(line.trim_end());
+        out.push('\n');
+    }
+}
+
+/// The outcome where there is one, otherwise the phase.
+pub(super) fn state(rollout: &RolloutView) -> String {
+    match rollout.outcome {
+        Some(outcome) => outcome.to_string(),
+        None if rollout.paused => format!("{} (paused)", shown(&rollout.phase).replace('_', " ")),
+        None => shown(&rollout.phase).replace('_', " "),
+    }
+}
+
+fn cut(words: &str, chars_max: usize) -> String {
+    if words.chars().count() <= chars_max {
+        return words.to_owned();
+    }
+    words.chars().take(chars_max - 1).chain(['…']).collect()
+}
+
+/// What comes next, and in how long.
+pub(super) fn upcoming(next: &Upcoming, now: Timestamp) -> String {
+    let what = next.what.as_str();
+    if next.at <= now { format!("{what}, any moment now") } else { format!("{what}, in {}", span(next.at.since(now))) }
+}
+
+/// A span by its two largest units.
+pub(super) fn span(span: Duration) -> String {
+    let seconds = span.as_secs();
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds}s"),
+        (0, 0, _) => format!("{minutes}m {}s", seconds % 60),
+        (0, _, _) => format!("{hours}h {minutes}m"),
+        _ => format!("{days}d {hours}h"),
+    }
+}
+
+/// One rollout with all that is known of it.
+fn detail(rollout: &RolloutView, now: Timestamp) -> String {
+    let mut out = String::new();
+    heading(rollout, now, &mut out);
+    section(
+        "objections of the rails",
+        &mut out,
+        rollout.objections.iter().map(|objection| {
+            let page = if objection.page { " (a person is called)" } else { "" };
+            format!("{}: at most {}: {}{page}", shown(&objection.rail), objection.at_most, objection.why)
+        }),
+    );
+    section(
+        "stages",
+        &mut out,
+        rollout.stages.iter().enumerate().map(|(place, stage)| {
+            let mark = match stage.entered {
+                _ if rollout.stage == Some(place) => '>',
+                Some(_) => '*',
+                None => ' ',
+            };
+            let bake = span(Duration::from_millis(stage.bake_time_ms));
+            let entered = stage.entered.map_or_else(String::new, |at| format!("  entered {}", clock(at)));
+            format!("{mark} {:<8} bake {bake}{entered}", shown(&stage.exposure))
+        }),
+    );
+    section("checks", &mut out, rollout.checks.iter().map(check));
+    section(
+        "proposed and refused",
+        &mut out,
+        rollout.rejections.iter().map(|(name, why)| format!("{}: {}", shown(name), shown(why))),
+    );
+    section("notes", &mut out, rollout.notes.iter().map(shown));
+    section(
+        "timeline",
+        &mut out,
+        rollout.timeline.iter().map(|moment| format!("{}  {}", clock(moment.at), shown(&moment.text))),
+    );
+    out
+}
+
+fn heading(rollout: &RolloutView, now: Timestamp, out: &mut String) {
+    let (id, service) = (rollout.id, shown(rollout.service.as_str()));
+    let change = shown(format!("{}#{}", rollout.repository, rollout.pull_request));
+    out.push_str(&format!("{id}  {service}  {change}  {}\n", state(rollout)));
+    out.push_str(&format!("  {}\n\n", shown(&rollout.title)));
+    let mut line = |name: &str, value: String| {
+        // Writing to a string cannot fail.
+        writeln!(out, "  {name:<10}{value}").ok();
+    };
+    line("author", shown(&rollout.author));
+    let control = rollout.control_revision.as_deref().map_or("an unknown revision".into(), short);
+    line("revision", format!("{} against {control}", short(&rollout.revision)));
+    line("exposure", shown(&rollout.exposure));
+    if let Some(autonomy) = &rollout.autonomy {
+        line("autonomy", word(autonomy));
+    }
+    line("opened", clock(rollout.opened));
+    if let Some(ended) = rollout.ended {
+        line("ended", format!("{}, after {}", clock(ended), span(ended.since(rollout.opened))));
+    }
+    if let Some(verdict) = rollout.verdict {
+        line("verdict", verdict.to_string());
+    }
+    if let Some(next) = &rollout.next {
+        line("next", upcoming(next, now));
+    }
+    if let Some(why) = &rollout.one_way {
+        line("one way", shown(why));
+    }
+}
+
+/// A titled list; nothing at all when it is empty.
+fn section(title: &str, out: &mut String, lines: impl Iterator<Item = String>) {
+    let mut lines = lines.peekable();
+    if lines.peek().is_some() {
+        out.push_str(&format!("\n{title}\n"));
+    }
+    for line in lines {
+        out.push_str(&format!("  {line}\n"));
+    }
+}
+
+fn check(check: &CheckView) -> String {
+    let evidence = &check.evidence;
+    let mut out = format!(
+        "{} ({}, {}): {}; evidence {:.1} of {:.1}",
+        shown(&check.name),
+        word(&check.origin),
+        word(&check.weight),
+        word(&check.finding),
+        evidence.log_e_value,
+        evidence.log_threshold,
+    );
+    let mut more = |line: String| out.push_str(&format!("\n      {line}"));
+    more(format!(
+        "control {}, canary {}; up to {} times control is tolerated",
+        arm(check.control_rate, evidence.control),
+        arm(check.canary_rate, evidence.canary),
+        check.ratio_max
+    ));
+    if let Some(limit) = &check.limit {
+        more(format!("never more than {} bad, whatever control does", rate(limit.bad_share_max)));
+    }
+    if let Some(absent) = &check.absent {
+        more(format!("no tally in the newest window: {}", shown(absent)));
+    }
+    more(format!("measures {}", shown(&check.sli)));
+    if !check.rationale.is_empty() {
+        more(format!("because {}", shown(&check.rationale)));
+    }
+    if !check.lines.is_empty() {
+        more(format!("rests on {}", shown(check.lines.join(", "))));
+    }
+    out
+}
+
+fn arm(of: Option<f64>, counts: Counts) -> String {
+    format!("{} ({} of {})", of.map_or("nothing".into(), rate), counts.bad, counts.total)
+}
+
+/// A rate as per cent; small ones keep two places that say something.
+fn rate(rate: f64) -> String {
+    let percent = rate * 100.0;
+    if percent == 0.0 || percent >= 0.1 { format!("{percent:.2}%") } else { format!("{percent:.4}%") }
+}
+
+fn short(revision: &str) -> String {
+    shown(revision.chars().take(7).collect::<String>())
+}
+
+/// A time to the second, UTC.
+fn clock(at: Timestamp) -> String {
+    let text = at.to_string();
+    text.split_once('.').map_or(text.clone(), |(seconds, _)| format!("{}Z", seconds.replace('T', " ")))
+}
+
+/// The share alone, as in `25%`.
+pub(super) fn share(basis_points: u16) -> String {
+    Share::from_basis_points(basis_points).map_or_else(|| format!("{basis_points} bp"), |share| share.to_string())
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::domain::{Autonomy, Evidence, Finding, Objection, Origin, Outcome, ServiceName, Text, Verdict, Weight};
+    use crate::rollout::{Moment, StageView};
+
+    pub(in crate::cli) const NOON: Timestamp = Timestamp::from_millis(1_700_049_600_000);
+
+    /// A rollout that bakes at its second stage.
+    pub(in crate::cli) fn baking(id: u64) -> RolloutView {
+        let evidence = Evidence {
+            log_e_value: 3.25,
+            log_threshold: 6.9,
+            effect: Some(9.0),
+            interval: None,
+            control: Counts { bad: 12, total: 4_000 },
+            canary: Counts { bad: 27, total: 1_000 },
+        };
+        RolloutView {
+            id: RolloutId(id),
+            service: ServiceName::new("checkout"),
+            repository: "acme/shop".into(),
+            pull_request: 412,
+            title: "Cache\u{1b}[2J prices".into(),
+            author: "alice".into(),
+            revision: "abcdef0123456789".into(),
+            control_revision: None,
+            autonomy: Some(Autonomy::Auto),
+            phase: "baking".into(),
+            outcome: None,
+            paused: false,
+            next: Some(Upcoming { what: Text::new("review"), at: NOON + Duration::from_secs(250) }),
+            share: 500,
+            exposure: "5%".into(),
+            stage: Some(1),
+            stages: [100, 500, 10_000]
+                .into_iter()
+                .enumerate()
+                .map(|(place, share)| StageView {
+                    exposure: self::share(share),
+                    share,
+                    bake_time_ms: 600_000,
+                    entered: (place < 2).then_some(NOON),
+                })
+                .collect(),
+            opened: NOON,
+            ended: None,
+            verdict: Some(Verdict::Hold),
+            objections: vec![Objection {
+                rail: "bake_time".into(),
+                at_most: Verdict::Hold,
+                why: Text::new("4 minutes to go"),
+                page: false,
+            }],
+            one_way: None,
+            checks: vec![CheckView {
+                name: "errors".into(),
+                sli: "bad among all".into(),
+                kind: "ratio".into(),
+                origin: Origin::Slo,
+                weight: Weight::Critical,
+                ratio_max: 1.25,
+                limit: None,
+                rationale: "users see them".into(),
+                lines: Vec::new(),
+                finding: Finding::Inconclusive,
+                evidence,
+                absent: None,
+                control_rate: Some(0.003),
+                canary_rate: Some(0.027),
+                interval: None,
+            }],
+            rejections: vec![("odd".into(), "no test serves it".into())],
+            notes: Vec::new(),
+            exposures: vec![(NOON, 100), (NOON, 500)],
+            timeline: vec![Moment { at: NOON, text: "exposed to 5%".into() }],
+        }
+    }
+
+    pub(in crate::cli) fn fleet(rollouts: Vec<RolloutView>) -> FleetView {
+        FleetView { at: NOON, policy_version: "p1".into(), kill_switch: false, stale_replies: 0, fetching: 0, rollouts }
+    }
+
+    #[test]
+    fn the_table_is_aligned_and_shows_no_control_characters() {
+        let done = RolloutView { outcome: Some(Outcome::RolledBack), next: None, ..baking(3) };
+        let table = table(&fleet(vec![baking(17), done]), NOON);
+        assert_eq!(
+            table,
+            "ROLLOUT  SERVICE   STATE        EXPOSURE  CHANGE         TITLE             NEXT\n\
+             r17      checkout  baking       5%        acme/shop#412  Cache [2J prices  review, in 4m 10s\n\
+             r3       checkout  rolled back  5%        acme/shop#412  Cache [2J prices\n"
+        );
+    }
+
+    #[test]
+    fn an_empty_fleet_and_a_kill_switch_are_said_in_words() {
+        let stopped = FleetView { kill_switch: true, ..fleet(Vec::new()) };
+        let words = table(&stopped, NOON);
+        assert!(words.contains("KILL SWITCH ON") && words.contains("no rollouts yet"), "{words}");
+    }
+
+    #[test]
+    fn detail_says_what_a_person_at_night_asks() {
+        let words = detail(&baking(17), NOON);
+        for expected in [
+            "r17  checkout  acme/shop#412  baking\n",
+            "next      review, in 4m 10s",
+            "bake_time: at most hold: 4 minutes to go",
+            "* 1%       bake 10m 0s",
+            "> 5%       bake 10m 0s",
+            "errors (slo, critical): inconclusive; evidence 3.2 of 6.9",
+            "control 0.30% (12 of 4000), canary 2.70% (27 of 1000)",
+            "odd: no test serves it",
+            "2023-11-15 12:00:00Z  exposed to 5%",
+        ] {
+            assert!(words.contains(expected), "{expected:?} is not in\n{words}");
+        }
+        assert!(!words.contains('\u{1b}'));
+    }
+
+    #[test]
+    fn spans_and_rates_keep_what_matters() {
+        let spans = [0, 59, 250, 3_600, 90_000].map(|seconds| span(Duration::from_secs(seconds)));
+        assert_eq!(spans, ["0s", "59s", "4m 10s", "1h 0m", "1d 1h"]);
+        assert_eq!([0.0, 0.00012, 0.027, 1.5].map(rate), ["0.00%", "0.0120%", "2.70%", "150.00%"]);
+    }
+}
