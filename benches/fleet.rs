@@ -34,7 +34,8 @@ fn policy() -> Arc<Policy> {
     let services: BTreeMap<ServiceName, _> = (0..ROLLOUTS)
         .map(|i| {
             let mut service = template.clone();
-            service.paths = vec![format!("s{i}/**")];
+            service.repository = format!("acme/s{i}").parse().unwrap();
+            service.paths = vec!["**".into()];
             service.bounds = bounds.clone();
             service.autonomy = tollgate::domain::Autonomy::Auto;
             service.deployed = tollgate::rollout::Deployed::OnMerge;
@@ -129,7 +130,7 @@ fn main() {
         .map(|i| {
             let mut change = (*template).clone();
             change.pull_request = i;
-            change.files[0].path = format!("s{i}/main.rs");
+            change.repository = format!("acme/s{i}").parse().unwrap();
             change.revision = format!("{i:040x}").parse().unwrap();
             (i, Arc::new(change))
         })

@@ -26,6 +26,8 @@ pub enum Message {
         /// Told what is there.
         seen: oneshot::Sender<Option<RolloutView>>,
     },
+    /// End the loop after what came before.
+    Stop,
 }
 
 /// The daemon is stopping, or its journal cannot be written: nothing more is taken.
@@ -61,6 +63,18 @@ impl Handle {
     /// Submits an event without waiting for it to be durable: the reply of a wing, which is asked for again if it is lost.
     pub async fn reply(&self, event: Event) -> Result<(), Closed> {
         self.inbox.send(Message::Event { event, done: None }).await.map_err(|_| Closed)
+    }
+
+    /// Puts a message into an inbox that is known to be empty.
+    pub(super) fn send_now(&self, message: Message) {
+        // A full or closed inbox is impossible before anyone else has the handle.
+        let _ = self.inbox.try_send(message);
+    }
+
+    /// Asks the loop to end after what it has already been sent.
+    pub(super) async fn stop(&self) {
+        // A closed inbox means that it has ended already.
+        let _ = self.inbox.send(Message::Stop).await;
     }
 
     /// The newest view: every open rollout and the latest finished ones, up to a limit.

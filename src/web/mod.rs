@@ -34,7 +34,7 @@ use crate::{
 };
 
 pub use auth::Hosts;
-pub use metrics::Metrics;
+pub use crate::daemon::Metrics;
 
 /// Most bytes of a request's body.
 pub const BODY_BYTES_MAX: usize = 64 * 1024;

@@ -1,6 +1,6 @@
-//! The page in a real browser. These run where Chromium is installed: `cargo test --test web -- --ignored`.
+//! The page in a real browser. Without Chromium these are skipped and say so, unless real components are required.
 
-use std::{env, path::PathBuf, process::Command, sync::Arc, time::Duration};
+use std::{env, process::Command, sync::Arc, time::Duration};
 
 use axum::{Router, http::header, routing::get};
 use tokio::{sync::watch, time::sleep};
@@ -24,12 +24,14 @@ async fn slow_site() -> Site {
     site(Setup { others, ..Setup::default() }).await
 }
 
-/// Now, by the server's clock: the countdowns are to be seen counting.
-async fn now(site: &Site) -> Timestamp {
-    let response = site.get("/healthz").await;
-    let date = response.headers()["date"].to_str().unwrap().to_owned();
-    let seconds = jiff::fmt::rfc2822::parse(&date).unwrap().timestamp().as_second();
-    Timestamp::from_millis(u64::try_from(seconds).unwrap() * 1000)
+/// Whether Chromium is installed; where real components are required, its absence is a failure.
+fn browser_is_there() -> bool {
+    let is_there = Command::new("chromium").arg("--version").output().is_ok_and(|output| output.status.success());
+    if !is_there {
+        assert!(env::var_os("TOLLGATE_REQUIRE_REAL").is_none(), "Chromium is required and not installed");
+        println!("SKIPPED: the page in a real browser (Debian package chromium)");
+    }
+    is_there
 }
 
 /// Runs Chromium on a page of the site and returns what it prints.
@@ -47,8 +49,10 @@ async fn chromium(site: &Site, path: &str, flags: &[String]) -> String {
 }
 
 #[tokio::test]
-#[ignore = "needs Chromium"]
 async fn a_strangers_title_is_shown_as_text_and_does_nothing() {
+    if !browser_is_there() {
+        return;
+    }
     let site = slow_site().await;
     let page = chromium(&site, "/look#r18", &["--dump-dom".into()]).await;
     let escaped = HOSTILE.replace('<', "&lt;").replace('>', "&gt;");
@@ -58,8 +62,10 @@ async fn a_strangers_title_is_shown_as_text_and_does_nothing() {
 }
 
 #[tokio::test]
-#[ignore = "needs Chromium"]
 async fn the_page_shows_what_a_decision_rests_on() {
+    if !browser_is_there() {
+        return;
+    }
     let site = slow_site().await;
     let page = chromium(&site, "/look#r17", &["--dump-dom".into()]).await;
     for expected in [
@@ -77,57 +83,14 @@ async fn the_page_shows_what_a_decision_rests_on() {
 }
 
 #[tokio::test]
-#[ignore = "needs Chromium"]
 async fn a_lost_connection_can_be_seen() {
+    if !browser_is_there() {
+        return;
+    }
     let mut site = slow_site().await;
     // Without a sender the stream ends after its first view, again and again.
     drop(std::mem::replace(&mut site.views, watch::channel(Arc::new(fleet(NOON))).0));
     let page = chromium(&site, "/look", &["--dump-dom".into()]).await;
     assert!(page.contains("data-state=\"lost\"") && page.contains("Connection lost."), "{page}");
     assert!(page.contains("Cache prices for a minute"), "what was known stays\n{page}");
-}
-
-/// Views that follow one another, so that the evidence has a course to be drawn.
-async fn evidence_grows(site: &Site) {
-    let whole = site.views.borrow().clone();
-    for step in 1..=60_u16 {
-        sleep(Duration::from_millis(50)).await;
-        site.change(|view| {
-            view.at = whole.at + Duration::from_millis(50) * u32::from(step);
-            for (rollout, whole) in view.rollouts.iter_mut().zip(&whole.rollouts) {
-                for (check, whole) in rollout.checks.iter_mut().zip(&whole.checks) {
-                    let wave = f64::from(step % 9) / 9.0 - 0.5;
-                    check.evidence.log_e_value = whole.evidence.log_e_value * (f64::from(step) / 60.0).sqrt() + wave;
-                }
-            }
-        });
-    }
-    site.views.send_replace(whole);
-}
-
-/// Writes pictures of the page into the folder that TOLLGATE_PICTURES names, for people to look at.
-#[tokio::test]
-#[ignore = "needs Chromium, and a person"]
-async fn pictures_of_the_page() {
-    let folder = PathBuf::from(env::var("TOLLGATE_PICTURES").unwrap());
-    let site = slow_site().await;
-    let now = now(&site).await;
-    site.change(|view| *view = fleet(now));
-    for (name, path, size, dark) in [
-        ("baking", "/look#r17", "1280,1500", false),
-        ("rolled-back", "/look#r15", "1280,1400", false),
-        ("rolled-back-dark", "/look#r15", "1280,1400", true),
-        ("promoted-dark", "/look#r14", "1280,1000", true),
-        ("narrow", "/look#r17", "400,2900", false),
-        ("narrow-dark", "/look#r15", "400,2900", true),
-        ("hostile", "/look#r18", "1280,800", false),
-    ] {
-        let picture = folder.join(format!("{name}.png"));
-        let mut flags = vec![format!("--screenshot={}", picture.display()), format!("--window-size={size}")];
-        if dark {
-            flags.push("--blink-settings=preferredColorScheme=0".into());
-        }
-        tokio::join!(chromium(&site, path, &flags), evidence_grows(&site));
-        assert!(picture.exists(), "{name}");
-    }
 }

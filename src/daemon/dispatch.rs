@@ -1,0 +1,159 @@
+//! From effects to wings: each effect becomes a task that sends one reply event. A task that fails to reply is asked
+//! again by the fleet, so nothing here retries.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use tokio::sync::{broadcast, mpsc};
+
+use super::{Handle, Metrics};
+use crate::{
+    domain::{CheckId, Notice, RequestId, ServiceName, Severity, Shift, Text},
+    forge::{self, GitHub},
+    plan,
+    rails::Cleared,
+    rollout::{Effect, Event, FetchError, Policy, ShiftError},
+    telemetry::{self, Provider},
+    traffic::{self, Actuator},
+};
+
+/// The wings that effects are handed to.
+#[derive(Clone)]
+pub struct Wings {
+    /// Where changes and diffs come from.
+    pub forge: Arc<GitHub>,
+    /// Where measurements come from.
+    pub telemetry: Arc<dyn Provider>,
+    /// What moves traffic.
+    pub actuator: Arc<dyn Actuator>,
+}
+
+/// Hands effects to the wings.
+pub(super) struct Dispatch {
+    pub(super) runtime: tokio::runtime::Handle,
+    pub(super) wings: Wings,
+    pub(super) handle: Handle,
+    pub(super) policy: Arc<Policy>,
+    pub(super) notices: broadcast::Sender<Notice>,
+    pub(super) metrics: Arc<Metrics>,
+    /// One lane a service: shifts are made in the order in which they were cleared.
+    pub(super) lanes: BTreeMap<ServiceName, Lane>,
+}
+
+/// One service's shifts, in order.
+pub(super) struct Lane {
+    requests: mpsc::UnboundedSender<(RequestId, Cleared<Shift>)>,
+    /// The newest request: one that was overtaken before its turn is not made.
+    newest: Arc<AtomicU64>,
+}
+
+impl Dispatch {
+    /// Starts an effect. Returns at once.
+    pub(super) fn start(&mut self, effect: Effect) {
+        match effect {
+            Effect::Announce(notice) => self.announce(notice),
+            Effect::Shift { request, shift } => self.shift(request, shift),
+            Effect::FetchChange { request, repository, pull_request } => {
+                let forge = Arc::clone(&self.wings.forge);
+                self.spawn(async move {
+                    let change = forge.change(&repository, pull_request).await;
+                    Event::ChangeFetched { request, change: change.map(Arc::new).map_err(fetch_error) }
+                });
+            }
+            Effect::Draft { request, rollout, service, change } => {
+                let forge = Arc::clone(&self.wings.forge);
+                let catalogue = self.policy.services.get(&service).map(|service| service.bounds.catalogue.clone());
+                self.spawn(async move {
+                    let diff = forge.diff(&change.repository, change.pull_request).await;
+                    let draft = match (diff, catalogue) {
+                        (Ok(diff), Some(catalogue)) => Ok(plan::heuristic_draft(&diff, &catalogue)),
+                        (Err(error), _) => Err(Text::new(error.to_string())),
+                        (Ok(_), None) => Err(Text::new(format!("service {service} is not configured any more"))),
+                    };
+                    Event::Drafted { request, rollout, draft }
+                });
+            }
+            Effect::Measure { request, rollout, service, control, canary, plan, after, through, no_later_than } => {
+                let provider = Arc::clone(&self.wings.telemetry);
+                let id = |i: usize| CheckId(u16::try_from(i).unwrap_or(u16::MAX));
+                let checks = plan.checks().iter().enumerate().map(|(i, check)| (id(i), check.sli.clone())).collect();
+                let ask = telemetry::Ask { service, control, canary, checks, after, through, no_later_than };
+                self.spawn(async move {
+                    let telemetry::Answer { through, measurements } = provider.measure(ask).await;
+                    Event::Measured { request, rollout, through, measurements }
+                });
+            }
+        }
+    }
+
+    fn spawn(&self, reply: impl Future<Output = Event> + Send + 'static) {
+        let handle = self.handle.clone();
+        self.runtime.spawn(async move {
+            // A daemon that is stopping takes no replies; they are asked for again when it starts.
+            let _ = handle.reply(reply.await).await;
+        });
+    }
+
+    fn shift(&mut self, request: RequestId, shift: Cleared<Shift>) {
+        let service = shift.get().service.clone();
+        let (runtime, actuator, handle) = (&self.runtime, &self.wings.actuator, &self.handle);
+        let lane = self.lanes.entry(service).or_insert_with(|| Lane::open(runtime, Arc::clone(actuator), handle.clone()));
+        lane.newest.fetch_max(request.0, Ordering::SeqCst);
+        // The lane's task lives as long as its sender.
+        let _ = lane.requests.send((request, shift));
+    }
+
+    fn announce(&self, notice: Notice) {
+        let rollout = notice.rollout.map(|rollout| rollout.to_string());
+        let service = notice.service.as_ref().map(ServiceName::as_str);
+        match notice.severity {
+            Severity::Info => tracing::info!(rollout, service, "{}", notice.text),
+            Severity::Warning => tracing::warn!(rollout, service, "{}", notice.text),
+            Severity::Page => tracing::error!(rollout, service, page = true, "{}", notice.text),
+        }
+        self.metrics.noticed(notice.severity);
+        // Nobody may be listening.
+        let _ = self.notices.send(notice);
+    }
+}
+
+impl Lane {
+    fn open(runtime: &tokio::runtime::Handle, actuator: Arc<dyn Actuator>, handle: Handle) -> Self {
+        let (requests, mut inbox) = mpsc::unbounded_channel::<(RequestId, Cleared<Shift>)>();
+        let newest = Arc::new(AtomicU64::new(0));
+        let overtaken = Arc::clone(&newest);
+        runtime.spawn(async move {
+            while let Some((request, shift)) = inbox.recv().await {
+                if overtaken.load(Ordering::SeqCst) > request.0 {
+                    continue;
+                }
+                let read = actuator.shift(request, &shift).await.map_err(shift_error);
+                let rollout = shift.get().rollout;
+                if handle.reply(Event::Shifted { request, rollout, read }).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Self { requests, newest }
+    }
+}
+
+fn fetch_error(error: forge::Error) -> FetchError {
+    let why = Text::new(error.to_string());
+    match error {
+        forge::Error::Unavailable { .. } => FetchError::Unavailable(why),
+        forge::Error::Refused(_) | forge::Error::Malformed(_) => FetchError::Refused(why),
+    }
+}
+
+fn shift_error(error: traffic::Error) -> ShiftError {
+    match error {
+        traffic::Error::Unavailable(why) => ShiftError::Unavailable(why),
+        traffic::Error::Refused(why) => ShiftError::Refused(why),
+    }
+}
