@@ -101,6 +101,10 @@ pub fn parse(body: &[u8], wanted: impl Fn(&str) -> bool) -> Result<Exposition, E
             exposition.eof = true;
             continue;
         }
+        if line.starts_with(['<', '{', '[']) {
+            let what = "not a metric: this looks like a page or a document, not the Prometheus text format";
+            return Err(error(number, what.into()));
+        }
         if !ended {
             return Err(error(number, "the last line has no line feed: the body was cut".into()));
         }
@@ -164,9 +168,6 @@ struct Cursor<'a> {
 impl<'a> Cursor<'a> {
     /// `name{labels} value [timestamp] [# exemplar]`; nothing for a name that is not wanted.
     fn sample(mut self, wanted: &impl Fn(&str) -> bool) -> Result<Option<(Series, f64)>, String> {
-        if self.rest.starts_with(['<', '{', '[']) {
-            return Err("not a metric: this looks like a page or a document, not the Prometheus text format".into());
-        }
         let name = self.name(":")?;
         let mut labels = wanted(name).then(BTreeMap::new);
         if let Some(found) = self.rest.chars().next().filter(|c| !matches!(c, ' ' | '\t' | '{')) {

@@ -9,12 +9,14 @@ mod arms;
 mod fetch;
 mod gain;
 mod rounds;
+mod seen;
 mod target;
 
 pub use fetch::REDIRECTS_MAX;
 pub use gain::CATEGORIES_MAX;
 pub use rounds::{CELLS_MAX, ROUNDS_MAX};
-pub use target::{BUCKETS_MAX, REMEMBERED_MAX};
+pub use seen::BUCKETS_MAX;
+pub use target::REMEMBERED_MAX;
 
 use std::{
     collections::BTreeMap,

@@ -17,7 +17,8 @@ use super::{
     gain::Gain,
     locked,
     rounds::{Patience, Reading, Round, Rounds, SliId},
-    target::{Target, Wanted},
+    seen::Wanted,
+    target::Target,
 };
 use crate::{
     domain::{Absence, CheckId, Sli, Text, Timestamp},

@@ -254,3 +254,174 @@ enum Told {
     Tally(Window),
     Absence(Absence),
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{CheckId, Counts, Revision, Selector, ServiceName};
+
+    const ID: SliId = SliId(7);
+    const KEEP: Duration = Duration::from_secs(3_600);
+
+    fn at(time: u64) -> Timestamp {
+        Timestamp::from_millis(time)
+    }
+
+    fn read(total: f64) -> Reading {
+        Reading::Read(BTreeMap::from([(ID, Gain::Counts { bad: 0.0, total: Some(total) })]))
+    }
+
+    fn missed() -> Reading {
+        Reading::Missed(Absence::Unavailable(Text::new("refused")))
+    }
+
+    /// Rounds at 10, 20, 30...: what control and canary gained, where they were read.
+    fn rounds(arms: &[(Option<f64>, Option<f64>)]) -> Rounds {
+        let mut rounds = Rounds::default();
+        for (index, (control, canary)) in arms.iter().enumerate() {
+            let reading = |gain: &Option<f64>| gain.map_or_else(missed, read);
+            let time = rounds.next_time(at(10 * (index as u64 + 1)));
+            rounds.push(Round { time, control: reading(control), canary: reading(canary) }, KEEP);
+        }
+        rounds
+    }
+
+    fn ask(after: u64, through: u64) -> Ask {
+        let sli = Sli::Ratio { bad: Selector::metric("bad"), total: Selector::metric("all") };
+        Ask {
+            service: ServiceName::new("shop"),
+            control: None,
+            canary: "abcdef0".parse::<Revision>().unwrap(),
+            checks: vec![(CheckId(0), sli)],
+            after: at(after),
+            through: at(through),
+            no_later_than: at(through),
+        }
+    }
+
+    /// Each arm's window and total or why not, and how far the answer reaches.
+    type Told = (u64, [(u64, u64, Result<u64, Absence>); 2]);
+
+    fn told(answer: Answer) -> Told {
+        let arms = [0, 1].map(|index| {
+            let Measurement { window, tally, .. } = answer.measurements[index].clone();
+            let total = tally.map(|tally| match tally {
+                Tally::Counts(Counts { total, .. }) => total,
+                other => panic!("{other:?}"),
+            });
+            (window.after.as_millis(), window.through.as_millis(), total)
+        });
+        (answer.through.as_millis(), arms)
+    }
+
+    fn over(rounds: &Rounds, after: u64) -> Told {
+        told(rounds.answer(&ask(after, after + 1_000), &[ID], Patience::Over).unwrap())
+    }
+
+    fn refused<T>() -> Result<T, Absence> {
+        Err(Absence::Unavailable(Text::new("refused")))
+    }
+
+    #[test]
+    fn a_window_reaches_from_one_shared_round_to_another_and_gains_between_are_added() {
+        let rounds = rounds(&[
+            (Some(9.0), Some(9.0)),
+            (Some(1.0), Some(2.0)),
+            (None, Some(4.0)),
+            (Some(8.0), Some(16.0)),
+            (Some(32.0), None),
+        ]);
+        assert_eq!(over(&rounds, 10), (40, [(10, 40, Ok(9)), (10, 40, Ok(22))]));
+        assert_eq!(over(&rounds, 11), (40, [(20, 40, Ok(8)), (20, 40, Ok(20))]), "nothing from before the ask");
+        assert_eq!(over(&rounds, 0), (40, [(10, 40, Ok(9)), (10, 40, Ok(22))]), "the first round is the start");
+    }
+
+    #[test]
+    fn an_answer_waits_for_a_shared_round_at_or_after_the_time_asked_for() {
+        let rounds = rounds(&[(Some(0.0), Some(0.0)), (Some(1.0), Some(1.0)), (None, Some(1.0))]);
+        let answers = |through| rounds.answer(&ask(10, through), &[ID], Patience::Left).is_some();
+        assert!(answers(20));
+        assert!(!answers(21), "the round at 30 is the canary's alone");
+    }
+
+    #[test]
+    fn a_first_round_alone_is_no_data_and_nothing_is_used_up() {
+        let rounds = rounds(&[(Some(5.0), Some(5.0))]);
+        assert_eq!(rounds.answer(&ask(3, 10), &[ID], Patience::Left), None);
+        assert_eq!(over(&rounds, 3), (3, [(3, 3, Err(Absence::NoData)), (3, 3, Err(Absence::NoData))]));
+        let unread = Absence::Unavailable(Text::new("no reading of canary was finished in time"));
+        assert_eq!(over(&Rounds::default(), 3).1[1], (3, 3, Err(unread)));
+    }
+
+    #[test]
+    fn a_silent_canary_uses_nothing_up_and_its_gap_is_in_the_next_window() {
+        let mut kept = rounds(&[(Some(0.0), Some(0.0)), (Some(1.0), None)]);
+        assert_eq!(over(&kept, 10), (10, [(10, 10, Err(Absence::NoData)), (10, 10, refused())]));
+        kept.push(Round { time: at(30), control: read(2.0), canary: read(40.0) }, KEEP);
+        assert_eq!(over(&kept, 10), (30, [(10, 30, Ok(3)), (10, 30, Ok(40))]));
+    }
+
+    #[test]
+    fn without_control_the_canary_is_answered_alone_and_loses_nothing_when_control_comes_back() {
+        let mut kept = rounds(&[(Some(0.0), Some(0.0)), (None, Some(1.0)), (None, Some(2.0))]);
+        assert_eq!(over(&kept, 10), (30, [(10, 30, refused()), (10, 30, Ok(3))]));
+        kept.push(Round { time: at(40), control: read(900.0), canary: read(4.0) }, KEEP);
+        kept.push(Round { time: at(50), control: read(8.0), canary: read(16.0) }, KEEP);
+        let (through, [control, canary]) = over(&kept, 30);
+        assert_eq!((through, canary), (40, (30, 40, Ok(4))));
+        assert!(
+            matches!(control.2, Err(Absence::Unavailable(why)) if why.as_str().contains("counted again from here"))
+        );
+        assert_eq!(over(&kept, 40), (50, [(40, 50, Ok(8)), (40, 50, Ok(16))]));
+    }
+
+    #[test]
+    fn a_window_older_than_what_is_kept_says_so() {
+        let mut kept = rounds(&[(Some(0.0), Some(0.0)), (Some(1.0), Some(1.0))]);
+        let late = Round { time: at(5_000_000), control: read(1.0), canary: read(1.0) };
+        kept.push(late, KEEP);
+        let (through, [control, _]) = over(&kept, 20);
+        assert_eq!(through, 5_000_000, "the next window goes on from the newest round");
+        assert!(matches!(control.2, Err(Absence::Unavailable(why)) if why.as_str().contains("older than kept")));
+    }
+
+    #[test]
+    fn the_number_of_rounds_has_a_limit() {
+        let mut kept = Rounds::default();
+        let count = ROUNDS_MAX as u64 + 1;
+        for time in 1..=count {
+            kept.push(Round { time: at(time), control: read(1.0), canary: read(1.0) }, KEEP);
+            assert_eq!(kept.forgotten_through.is_some(), time == count);
+        }
+        assert_eq!(kept.kept.len(), ROUNDS_MAX);
+    }
+
+    #[test]
+    fn the_memory_of_all_rounds_has_a_limit() {
+        let mut kept = Rounds::default();
+        let mix = Gain::Mix(Some((0..1_000).map(|n| (format!("{n:0>4000}"), 1.0)).collect()));
+        for time in 1..=10 {
+            let big = Reading::Read(BTreeMap::from([(ID, mix.clone())]));
+            kept.push(Round { time: at(time), control: big, canary: missed() }, KEEP);
+        }
+        assert!(kept.cells <= CELLS_MAX && kept.kept.len() < 10 && !kept.kept.is_empty());
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_still_gives_rising_times() {
+        let mut rounds = Rounds::default();
+        assert_eq!([500, 100, 501, 700].map(|now| rounds.next_time(at(now)).as_millis()), [500, 501, 502, 700]);
+    }
+
+    #[test]
+    fn an_sli_that_was_not_looked_for_from_the_start_has_a_shorter_window() {
+        let mut kept = Rounds::default();
+        let without = || Reading::Read(BTreeMap::new());
+        kept.push(Round { time: at(10), control: without(), canary: without() }, KEEP);
+        assert_eq!(over(&kept, 5).1[0].2, Err(Absence::NoData));
+        kept.push(Round { time: at(20), control: read(5.0), canary: without() }, KEEP);
+        kept.push(Round { time: at(30), control: read(6.0), canary: read(7.0) }, KEEP);
+        kept.push(Round { time: at(40), control: read(8.0), canary: read(9.0) }, KEEP);
+        assert_eq!(over(&kept, 10), (40, [(30, 40, Ok(8)), (30, 40, Ok(9))]));
+    }
+}

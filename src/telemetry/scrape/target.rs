@@ -17,64 +17,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{
     gain::{Buckets, CATEGORIES_MAX, Gain, add_present},
     rounds::SliId,
+    seen::{BySeries, Seen, Wanted},
 };
 use crate::{
     domain::{Selector, Sli, Text},
-    telemetry::exposition::{Exposition, Kind, SERIES_MAX, Series},
+    telemetry::exposition::{Exposition, SERIES_MAX, Series},
 };
 
-/// Most buckets of one histogram.
-pub const BUCKETS_MAX: usize = 256;
 /// Most series remembered of one process, those included that it no longer shows.
 pub const REMEMBERED_MAX: usize = 2 * SERIES_MAX;
 /// Start times closer than this, in seconds, are the same start: some runtimes compute them anew at each reading.
 const START_JITTER_SECONDS: f64 = 1.5;
-const START_METRIC: &str = "process_start_time_seconds";
-
-/// Which metrics some SLI asks for.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Wanted {
-    counters: BTreeSet<String>,
-    gauges: BTreeSet<String>,
-    histograms: BTreeSet<String>,
-}
-
-impl Wanted {
-    pub(super) fn of<'a>(slis: impl Iterator<Item = &'a Sli>) -> Self {
-        let mut wanted = Self::default();
-        for sli in slis {
-            let names = match sli {
-                Sli::Ratio { .. } | Sli::EventsPerTraffic { .. } | Sli::Mix { .. } => &mut wanted.counters,
-                Sli::Level { .. } => &mut wanted.gauges,
-                Sli::Latency { .. } => &mut wanted.histograms,
-            };
-            names.extend(sli.selectors().iter().map(|selector| selector.metric.clone()));
-        }
-        wanted
-    }
-
-    /// Whether a series of this name is to be kept.
-    pub(super) fn takes(&self, name: &str) -> bool {
-        self.counters.contains(name)
-            || self.gauges.contains(name)
-            || self.family(name).is_some()
-            || name == START_METRIC
-    }
-
-    /// The histogram that a series of this name is part of, and whether it is its count.
-    fn family<'a>(&self, name: &'a str) -> Option<(&'a str, bool)> {
-        let part = |suffix, is_count| name.strip_suffix(suffix).map(|family| (family, is_count));
-        part("_bucket", false).or_else(|| part("_count", true)).filter(|(family, _)| self.histograms.contains(*family))
-    }
-}
 
 /// A counter's last value; `None` after one that could not be right.
 type Last = Option<f64>;
 /// A histogram's edges and cumulative counts as far as they were counted; `None` after what could not be right.
 type LastHistogram = Option<Vec<(f64, f64)>>;
-/// What each series gained, or what is wrong with it.
-type Gained<T> = BTreeMap<Series, Result<T, Text>>;
-
 /// One process as it was last seen.
 #[derive(Debug, Default)]
 pub(super) struct Target {
@@ -82,14 +40,6 @@ pub(super) struct Target {
     histograms: BTreeMap<Series, LastHistogram>,
     /// The metrics that have been read before, whether or not they had series then.
     known: BTreeSet<String>,
-    started: Option<f64>,
-}
-
-/// What one body says of the wanted metrics, before it is compared with the last.
-struct Seen {
-    counters: Gained<f64>,
-    gauges: Gained<f64>,
-    histograms: Gained<Vec<(f64, f64)>>,
     started: Option<f64>,
 }
 
@@ -111,14 +61,14 @@ impl Target {
             self.histograms.clear();
         }
         self.started = seen.started.or(self.started);
-        let mut counters = Gained::new();
+        let mut counters = BySeries::new();
         for (series, value) in seen.counters {
             let known = self.known.contains(&series.name);
             let gained = value.map(|value| counter_gain(self.counters.get(&series), known, value));
             self.counters.insert(series.clone(), gained.as_ref().ok().map(|(_, last)| *last));
             counters.insert(series, gained.map(|(gain, _)| gain));
         }
-        let mut histograms = Gained::new();
+        let mut histograms = BySeries::new();
         for (series, now) in seen.histograms {
             let known = self.known.contains(&histogram_key(&series.name));
             let gained = now.and_then(|now| histogram_gain(self.histograms.get(&series), known, now));
@@ -213,129 +163,8 @@ fn histogram_gain(
     Ok((Buckets { bounds, counts }, counted))
 }
 
-impl Seen {
-    fn of(body: &Exposition, wanted: &Wanted, mine: &BTreeMap<String, String>) -> Self {
-        let mut seen =
-            Self { counters: Gained::new(), gauges: Gained::new(), histograms: Gained::new(), started: None };
-        let mut starts = Vec::new();
-        let mut parts: BTreeMap<Series, Parts> = BTreeMap::new();
-        for (series, value) in &body.samples {
-            // The process is the same whichever arm's series it shows, so its start bears no label of an arm.
-            if series.name == START_METRIC {
-                starts.push(*value);
-            }
-            if mine.iter().any(|(label, value)| series.labels.get(label).map_or("", String::as_str) != value) {
-                continue;
-            }
-            if wanted.counters.contains(&series.name) {
-                put(&mut seen.counters, series, counter_value(body, series, *value));
-            }
-            if wanted.gauges.contains(&series.name) {
-                put(&mut seen.gauges, series, gauge_value(body, series, *value));
-            }
-            if let Some((family, is_count)) = wanted.family(&series.name) {
-                let mut labels = series.labels.clone();
-                let edge = labels.remove("le");
-                let parts = parts.entry(Series { name: family.to_owned(), labels }).or_default();
-                parts.put(is_count, edge.as_deref(), *value);
-            }
-        }
-        // A count alone is a summary's, or no histogram at all.
-        let histograms = parts.into_iter().filter(|(_, parts)| !parts.buckets.is_empty() || parts.fault.is_some());
-        seen.histograms = histograms
-            .map(|(series, parts)| {
-                let buckets = parts.cumulative().map_err(|what| fault(&series, &what));
-                (series, buckets)
-            })
-            .collect();
-        if let [start] = starts.as_slice() {
-            seen.started = Some(*start).filter(|start| start.is_finite());
-        }
-        seen
-    }
-}
-
-fn put(into: &mut Gained<f64>, series: &Series, value: Result<f64, Text>) {
-    let value = if into.contains_key(series) { Err(fault(series, "is there twice")) } else { value };
-    into.insert(series.clone(), value);
-}
-
-/// A reason that names its series.
-fn fault(series: &Series, what: &str) -> Text {
-    let labels: Vec<String> = series.labels.iter().map(|(label, value)| format!("{label}={value:?}")).collect();
-    Text::new(format!("{}{{{}}} {what}", series.name, labels.join(",")))
-}
-
-fn counter_value(body: &Exposition, series: &Series, value: f64) -> Result<f64, Text> {
-    if body.kind(&series.name) == Kind::Gauge {
-        return Err(fault(series, "is declared a gauge, not a counter"));
-    }
-    is_count(value).then_some(value).ok_or_else(|| fault(series, &format!("is {value}, which is no count")))
-}
-
-fn gauge_value(body: &Exposition, series: &Series, value: f64) -> Result<f64, Text> {
-    if body.kind(&series.name) == Kind::Counter {
-        return Err(fault(series, "is declared a counter, not a gauge"));
-    }
-    value.is_finite().then_some(value).ok_or_else(|| fault(series, &format!("is {value}, which is no level")))
-}
-
-fn is_count(value: f64) -> bool {
-    value.is_finite() && value >= 0.0
-}
-
-/// The series of one histogram, as they are met.
-#[derive(Default)]
-struct Parts {
-    buckets: Vec<(f64, f64)>,
-    count: Option<f64>,
-    fault: Option<String>,
-}
-
-impl Parts {
-    fn put(&mut self, is_total: bool, edge: Option<&str>, value: f64) {
-        if !is_count(value) {
-            self.fault = Some(format!("has {value} in a bucket, which is no count"));
-        } else if is_total {
-            self.count = Some(value);
-        } else {
-            match edge.and_then(|edge| edge.parse::<f64>().ok()).filter(|edge| *edge > f64::NEG_INFINITY) {
-                Some(edge) => self.buckets.push((edge, value)),
-                None => self.fault = Some("has a bucket without a bound that is a number".into()),
-            }
-        }
-    }
-
-    /// The buckets by rising edge, the last one without an end.
-    fn cumulative(self) -> Result<Vec<(f64, f64)>, String> {
-        if let Some(fault) = self.fault {
-            return Err(fault);
-        }
-        let mut buckets = self.buckets;
-        buckets.sort_by(|(one, _), (other, _)| one.total_cmp(other));
-        if buckets.last().is_none_or(|(edge, _)| edge.is_finite()) {
-            let all = self.count.ok_or("has neither a +Inf bucket nor a count")?;
-            buckets.push((f64::INFINITY, all));
-        }
-        if buckets.len() > BUCKETS_MAX {
-            return Err(format!("has more than {BUCKETS_MAX} buckets"));
-        }
-        for pair in buckets.windows(2) {
-            if let [(below, fewer), (edge, more)] = pair {
-                if below >= edge {
-                    return Err(format!("has two buckets for {edge}"));
-                }
-                if fewer > more {
-                    return Err(format!("has more at or below {below} than at or below {edge}"));
-                }
-            }
-        }
-        Ok(buckets)
-    }
-}
-
 /// What one SLI gained, from what each series gained.
-fn gain(sli: &Sli, counters: &Gained<f64>, gauges: &Gained<f64>, histograms: &Gained<Buckets>) -> Gain {
+fn gain(sli: &Sli, counters: &BySeries<f64>, gauges: &BySeries<f64>, histograms: &BySeries<Buckets>) -> Gain {
     let found = match sli {
         Sli::Ratio { bad, total } | Sli::EventsPerTraffic { events: bad, traffic: total } => sum(bad, counters)
             .and_then(|bad| {
@@ -361,7 +190,7 @@ fn gain(sli: &Sli, counters: &Gained<f64>, gauges: &Gained<f64>, histograms: &Ga
 
 fn matching<'a, T>(
     selector: &'a Selector,
-    gained: &'a Gained<T>,
+    gained: &'a BySeries<T>,
 ) -> impl Iterator<Item = (&'a Series, &'a Result<T, Text>)> {
     let first = Series { name: selector.metric.clone(), labels: BTreeMap::new() };
     gained
@@ -371,11 +200,11 @@ fn matching<'a, T>(
 }
 
 /// The sum over the series; nothing where there are none.
-fn sum(selector: &Selector, counters: &Gained<f64>) -> Result<Option<f64>, Text> {
+fn sum(selector: &Selector, counters: &BySeries<f64>) -> Result<Option<f64>, Text> {
     matching(selector, counters).try_fold(None, |sum, (_, gain)| Ok(add_present(sum, Some(gain.clone()?))))
 }
 
-fn mix(counter: &Selector, by: &str, counters: &Gained<f64>) -> Result<Gain, Text> {
+fn mix(counter: &Selector, by: &str, counters: &BySeries<f64>) -> Result<Gain, Text> {
     let mut mix: Option<BTreeMap<String, f64>> = None;
     for (series, gain) in matching(counter, counters) {
         let gain = gain.clone()?;
@@ -388,4 +217,224 @@ fn mix(counter: &Selector, by: &str, counters: &Gained<f64>) -> Result<Gain, Tex
         }
     }
     Ok(Gain::Mix(mix))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        domain::Match,
+        telemetry::{exposition::parse, scrape::BUCKETS_MAX},
+    };
+
+    const ID: SliId = SliId(0);
+
+    /// One process, one SLI, and the bodies it shows one after the other.
+    struct Process {
+        target: Target,
+        sli: Sli,
+    }
+
+    impl Process {
+        fn of(sli: Sli) -> Self {
+            Self { target: Target::default(), sli }
+        }
+
+        fn ratio() -> Self {
+            let total = Selector::metric("hits");
+            Self::of(Sli::Ratio { bad: total.clone().with("code", Match::StartsWith("5".into())), total })
+        }
+
+        fn latency() -> Self {
+            Self::of(Sli::Latency { histogram: Selector::metric("took"), slow_above_seconds: 0.5 })
+        }
+
+        fn shows(&mut self, body: &str) -> Gain {
+            let wanted = Wanted::of([&self.sli].into_iter());
+            let body = parse(format!("{body}\n").as_bytes(), |name| wanted.takes(name)).unwrap();
+            let slis = BTreeMap::from([(ID, self.sli.clone())]);
+            self.target.read(&body, &wanted, &BTreeMap::new(), &slis).remove(&ID).unwrap()
+        }
+    }
+
+    fn counts(bad: f64, total: f64) -> Gain {
+        Gain::Counts { bad, total: Some(total) }
+    }
+
+    fn buckets(bounds: &[f64], counts: &[f64]) -> Gain {
+        Gain::Histogram(Some(Buckets { bounds: bounds.to_vec(), counts: counts.to_vec() }))
+    }
+
+    fn is_malformed(gain: &Gain, what: &str) -> bool {
+        matches!(gain, Gain::Malformed(why) if why.as_str().contains(what))
+    }
+
+    #[test]
+    fn the_first_reading_is_where_counting_starts_and_what_is_born_later_counts_whole() {
+        let mut process = Process::ratio();
+        assert_eq!(process.shows("hits{code=\"200\"} 100"), counts(0.0, 0.0));
+        assert_eq!(process.shows("hits{code=\"200\"} 110\nhits{code=\"500\"} 3"), counts(3.0, 13.0));
+        assert_eq!(process.shows("hits{code=\"200\"} 110\nhits{code=\"500\"} 3"), counts(0.0, 0.0));
+    }
+
+    #[test]
+    fn a_metric_that_was_not_there_at_the_first_reading_is_born_too() {
+        let mut process = Process::ratio();
+        assert_eq!(process.shows("other 1"), Gain::Counts { bad: 0.0, total: None });
+        assert_eq!(process.shows("hits{code=\"500\"} 4"), counts(4.0, 4.0));
+    }
+
+    #[test]
+    fn a_counter_that_fell_gained_what_it_shows() {
+        let mut process = Process::ratio();
+        process.shows("hits{code=\"200\"} 100\nhits{code=\"500\"} 10");
+        assert_eq!(process.shows("hits{code=\"200\"} 7\nhits{code=\"500\"} 12"), counts(2.0, 9.0));
+    }
+
+    #[test]
+    fn a_process_that_started_again_counts_from_zero_in_every_series() {
+        let mut process = Process::ratio();
+        process.shows("process_start_time_seconds 1000\nhits{code=\"200\"} 100\nhits{code=\"500\"} 10");
+        let again = process.shows("process_start_time_seconds 2000\nhits{code=\"200\"} 7\nhits{code=\"500\"} 12");
+        assert_eq!(again, counts(12.0, 19.0));
+        let vanished = process.shows("process_start_time_seconds 3000\nhits{code=\"200\"} 8");
+        assert_eq!(vanished, counts(0.0, 8.0));
+        assert_eq!(process.shows("hits{code=\"200\"} 8\nhits{code=\"500\"} 13"), counts(13.0, 13.0));
+    }
+
+    #[test]
+    fn a_start_time_that_moves_alone_is_no_restart() {
+        let mut process = Process::ratio();
+        process.shows("process_start_time_seconds 1000\nhits{code=\"200\"} 100");
+        assert_eq!(process.shows("process_start_time_seconds 1009\nhits{code=\"200\"} 101"), counts(0.0, 1.0));
+        assert_eq!(process.shows("process_start_time_seconds 1010\nhits{code=\"200\"} 5"), counts(0.0, 5.0));
+    }
+
+    #[test]
+    fn a_series_that_is_left_out_once_is_not_counted_whole_again() {
+        let mut process = Process::ratio();
+        process.shows("hits{code=\"200\"} 100\nhits{code=\"500\"} 10");
+        assert_eq!(process.shows("hits{code=\"500\"} 10"), counts(0.0, 0.0));
+        assert_eq!(process.shows("hits{code=\"200\"} 103\nhits{code=\"500\"} 10"), counts(0.0, 3.0));
+    }
+
+    #[test]
+    fn what_no_counter_can_show_is_malformed_and_the_next_good_value_is_a_new_start() {
+        for bad in ["NaN", "-1", "+Inf", "-Inf"] {
+            let mut process = Process::ratio();
+            process.shows("hits 100");
+            assert!(is_malformed(&process.shows(&format!("hits {bad}")), "which is no count"), "{bad}");
+            assert_eq!(process.shows("hits 150"), counts(0.0, 0.0));
+            assert_eq!(process.shows("hits 151"), counts(0.0, 1.0));
+        }
+        assert!(is_malformed(&Process::ratio().shows("hits 1\nhits 2"), "is there twice"));
+        assert!(is_malformed(&Process::ratio().shows("# TYPE hits gauge\nhits 1"), "declared a gauge"));
+    }
+
+    #[test]
+    fn a_bad_series_that_no_check_reads_does_no_harm() {
+        let mut process = Process::ratio();
+        process.sli = process.sli.narrowed("route", &Match::Is("/pay".into()));
+        process.shows("hits{route=\"/pay\"} 1\nhits{route=\"/x\"} NaN");
+        assert_eq!(process.shows("hits{route=\"/pay\"} 3\nhits{route=\"/x\"} -1"), counts(0.0, 2.0));
+    }
+
+    fn histogram(fast: f64, slow: f64, all: f64) -> String {
+        format!("took_bucket{{le=\"0.5\"}} {fast}\ntook_bucket{{le=\"1\"}} {slow}\ntook_bucket{{le=\"+Inf\"}} {all}")
+    }
+
+    #[test]
+    fn buckets_are_taken_apart_and_a_histogram_begins_again_as_a_whole() {
+        let mut process = Process::latency();
+        assert_eq!(process.shows(&histogram(2.0, 10.0, 100.0)), buckets(&[0.5, 1.0], &[0.0, 0.0, 0.0]));
+        assert_eq!(process.shows(&histogram(5.0, 14.0, 110.0)), buckets(&[0.5, 1.0], &[3.0, 1.0, 6.0]));
+        let again = process.shows(&histogram(20.0, 20.0, 21.0));
+        assert_eq!(
+            again,
+            buckets(&[0.5, 1.0], &[20.0, 0.0, 1.0]),
+            "the first bucket did not fall, and is new all the same"
+        );
+    }
+
+    #[test]
+    fn a_reading_in_the_middle_of_an_observation_is_made_good_by_the_next() {
+        let mut process = Process::latency();
+        process.shows(&histogram(5.0, 6.0, 6.0));
+        let middle = process.shows(&histogram(6.0, 6.0, 6.0));
+        assert_eq!(middle, buckets(&[0.5, 1.0], &[0.0, 0.0, 0.0]));
+        assert_eq!(process.shows(&histogram(6.0, 7.0, 7.0)), buckets(&[0.5, 1.0], &[1.0, 0.0, 0.0]));
+    }
+
+    #[test]
+    fn histograms_of_several_series_are_added_when_their_bounds_agree() {
+        let mut process = Process::latency();
+        process.shows("nothing 1");
+        let two = "took_bucket{r=\"a\",le=\"1\"} 1\ntook_bucket{r=\"a\",le=\"+Inf\"} 2\n\
+                   took_bucket{r=\"b\",le=\"1.0\"} 4\ntook_count{r=\"b\"} 4";
+        assert_eq!(process.shows(two), buckets(&[1.0], &[5.0, 1.0]), "a count stands for a missing +Inf");
+        let other = two.replace("1.0", "2.0");
+        assert!(is_malformed(&process.shows(&other), "bounds have changed"));
+        assert!(is_malformed(&process.shows(&other), "bounds differ"));
+    }
+
+    #[test]
+    fn a_histogram_that_cannot_be_right_is_malformed() {
+        for (body, what) in [
+            (histogram(5.0, 4.0, 6.0), "more at or below 0.5"),
+            (histogram(1.0, 2.0, f64::NAN), "NaN in a bucket"),
+            ("took_bucket{le=\"1\"} 1".into(), "neither a +Inf bucket nor a count"),
+            ("took_bucket{le=\"1\"} 1\ntook_bucket{le=\"1.0\"} 1\ntook_count 2".into(), "two buckets for 1"),
+            ("took_bucket{le=\"x\"} 1\ntook_count 2".into(), "without a bound"),
+            ("took_bucket 1\ntook_count 2".into(), "without a bound"),
+            ("took_bucket{le=\"NaN\"} 1\ntook_count 2".into(), "without a bound"),
+        ] {
+            assert!(is_malformed(&Process::latency().shows(&body), what), "{body}");
+        }
+        assert_eq!(Process::latency().shows("took_sum 3\ntook_count 2"), Gain::Histogram(None));
+    }
+
+    #[test]
+    fn the_number_of_buckets_has_a_limit() {
+        let body = |n: usize| {
+            let finite: String = (1..n).map(|i| format!("took_bucket{{le=\"{i}\"}} 1\n")).collect();
+            format!("{finite}took_bucket{{le=\"+Inf\"}} 1")
+        };
+        assert!(matches!(Process::latency().shows(&body(BUCKETS_MAX)), Gain::Histogram(Some(_))));
+        assert!(is_malformed(&Process::latency().shows(&body(BUCKETS_MAX + 1)), "more than 256 buckets"));
+    }
+
+    #[test]
+    fn a_label_that_never_stops_changing_does_not_fill_the_memory() {
+        let mut process = Process::ratio();
+        let body =
+            |from: usize, n: usize| (from..from + n).map(|i| format!("hits{{id=\"{i}\"}} 1\n")).collect::<String>();
+        process.shows(&body(0, SERIES_MAX));
+        assert_eq!(process.shows(&body(SERIES_MAX, SERIES_MAX)), counts(0.0, SERIES_MAX as f64));
+        assert!(is_malformed(&process.shows(&body(2 * SERIES_MAX, 1)), "came and went"));
+        assert_eq!(process.shows("hits 5"), counts(0.0, 0.0), "counting starts anew");
+    }
+
+    #[test]
+    fn a_mix_counts_by_category_and_a_level_is_a_sum_over_series() {
+        let mut mix = Process::of(Sli::Mix { counter: Selector::metric("hits"), by: "code".into() });
+        mix.shows("hits{code=\"200\",r=\"a\"} 1\nhits{code=\"200\",r=\"b\"} 1\nhits 5");
+        let gained =
+            mix.shows("hits{code=\"200\",r=\"a\"} 3\nhits{code=\"200\",r=\"b\"} 2\nhits{code=\"404\"} 1\nhits 5");
+        assert_eq!(gained, Gain::Mix(Some(BTreeMap::from([("200".into(), 3.0), ("404".into(), 1.0)]))));
+        let mut level = Process::of(Sli::Level { gauge: Selector::metric("load") });
+        assert_eq!(level.shows("load{cpu=\"0\"} 0.5\nload{cpu=\"1\"} -0.25"), Gain::Level { sum: 0.25, series: 2 });
+        assert!(is_malformed(&level.shows("load NaN"), "which is no level"));
+        assert!(is_malformed(&level.shows("# TYPE load counter\nload 1"), "declared a counter"));
+    }
+
+    #[test]
+    fn an_arm_sees_only_the_series_that_bear_its_labels() {
+        let sli = Process::ratio().sli;
+        let (wanted, slis) = (Wanted::of([&sli].into_iter()), BTreeMap::from([(ID, sli.clone())]));
+        let mine = BTreeMap::from([("version".to_owned(), "new".to_owned())]);
+        let mut target = Target::default();
+        let mut shows = |body: &[u8]| target.read(&parse(body, |_| true).unwrap(), &wanted, &mine, &slis)[&ID].clone();
+        shows(b"hits{version=\"new\"} 1\nhits{version=\"old\"} 1\nhits 7\n");
+        assert_eq!(shows(b"hits{version=\"new\"} 3\nhits{version=\"old\"} 100\nhits 900\n"), counts(0.0, 2.0));
+    }
 }
