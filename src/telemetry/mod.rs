@@ -1,1 +1,112 @@
 //! Reads SLIs; a file a provider.
+//!
+//! A provider is asked for one window of every check on both arms and answers once, with a tally or with the reason
+//! why there is none. It never fails: an outage is an answer that rails can judge. The wing names the words of the
+//! domain and its own vendor, nothing of plans or rollouts.
+
+pub mod exposition;
+pub mod scrape;
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+
+use crate::domain::{Absence, Arm, CheckId, Measurement, Revision, ServiceName, Sli, Text, Timestamp, Window};
+
+/// The clock of the world the provider lives in.
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// What to measure.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ask {
+    /// The service.
+    pub service: ServiceName,
+    /// The old version, when it is known by revision.
+    pub control: Option<Revision>,
+    /// The new version.
+    pub canary: Revision,
+    /// What is measured, by the number that the answer names it by.
+    pub checks: Vec<(CheckId, Sli)>,
+    /// Count what came after this.
+    pub after: Timestamp,
+    /// Answer as soon as there is data through this time.
+    pub through: Timestamp,
+    /// Answer by then, whatever there is.
+    pub no_later_than: Timestamp,
+}
+
+/// What telemetry said.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    /// Up to when; the next window goes on from here. It is the ask's `after` when nothing was used up.
+    pub through: Timestamp,
+    /// One for each check and arm, always.
+    pub measurements: Vec<Measurement>,
+}
+
+impl Answer {
+    /// An answer that has nothing for any check, for the same reason, and uses nothing up.
+    pub fn absent(ask: &Ask, why: &Absence) -> Self {
+        let window = Window { after: ask.after, through: ask.after };
+        let measurements = ask
+            .checks
+            .iter()
+            .flat_map(|(check, _)| {
+                [Arm::Control, Arm::Canary].map(|arm| Measurement {
+                    check: *check,
+                    arm,
+                    window,
+                    tally: Err(why.clone()),
+                })
+            })
+            .collect();
+        Self { through: ask.after, measurements }
+    }
+}
+
+/// A source of SLIs.
+pub trait Provider: Send + Sync {
+    /// Measures every check on both arms. Windows in a row, each beginning where the last answer ended, count nothing
+    /// twice. The future may be dropped at any moment; nothing is used up by an answer that was not read.
+    fn measure(&self, ask: Ask) -> BoxFuture<'_, Answer>;
+}
+
+/// Why telemetry could not be read. Told apart only where a rail would act differently.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The source did not answer.
+    #[error("{0}")]
+    Unavailable(Text),
+    /// The source answered with something that cannot be right.
+    #[error("{0}")]
+    Malformed(Text),
+    /// The configuration cannot work.
+    #[error("telemetry: {0}")]
+    Config(Text),
+}
+
+impl From<Error> for Absence {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Malformed(why) => Self::Malformed(why),
+            Error::Unavailable(why) | Error::Config(why) => Self::Unavailable(why),
+        }
+    }
+}
+
+/// Which provider, and how it is set up.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Config {
+    /// Scrapes the arms' own metrics endpoints.
+    Scrape(scrape::Config),
+}
+
+/// Makes the provider. Fails on a configuration that cannot work, before anything is read.
+pub fn build(config: Config, clock: Clock) -> Result<Arc<dyn Provider>, Error> {
+    match config {
+        Config::Scrape(config) => {
+            config.check()?;
+            Ok(Arc::new(scrape::start(config, clock, scrape::client()?)))
+        }
+    }
+}
