@@ -11,6 +11,7 @@ pub mod api;
 pub mod auth;
 pub mod live;
 pub mod metrics;
+pub mod ofrep;
 pub mod page;
 
 use std::{any::Any, collections::BTreeSet, io, sync::Arc, time::Duration};
