@@ -1,4 +1,5 @@
 //! What the heuristic planner makes of realistic diffs, and laws that hold for any diff.
+#![expect(clippy::unwrap_used, reason = "a suite that cannot read its cases has to fail")]
 
 use std::{collections::BTreeSet, fs, path::Path, time::Instant};
 
@@ -282,25 +283,46 @@ fn file_of(path: &str, lines: impl Iterator<Item = String>) -> FileDiff {
     FileDiff { path: path.into(), previous_path: None, kind: TouchKind::Modified, binary: false, lines }
 }
 
-#[test]
-fn a_diff_with_more_lines_than_are_read_is_bounded_and_quick() {
-    let busy = |n: usize| {
-        if n.is_multiple_of(2) {
-            format!(
-                r#"    router.post("/r{n}/pay", async (req, res) => pay(req.body.order_{n}, "x", 'y', `z`)); // {n}"#
-            )
-        } else {
-            format!("    let someReasonablyLongName{n} = compute(argumentNumber{n}, another, andOneMore) + offset;")
-        }
+/// The planner's time on 50,000 lines of one file, the best of three so that a busy machine tells no lies.
+fn seconds(path: &str, line: impl Fn(usize) -> String) -> f64 {
+    let diff = Diff { files: vec![file_of(path, (0..50_000).map(line))], cut: false };
+    let once = || {
+        let begun = Instant::now();
+        std::hint::black_box(heuristic_draft(&diff, &catalogue()));
+        begun.elapsed().as_secs_f64()
     };
-    let diff = Diff { files: vec![file_of("src/a.ts", (0..50_001).map(busy))], cut: false };
-    let begun = Instant::now();
-    let draft = heuristic_draft(&diff, &catalogue());
-    let took = begun.elapsed();
+    let best = (0..3).map(|_| once()).fold(f64::INFINITY, f64::min);
+    println!("50,000 lines of {path} took {best:.3} s");
+    best
+}
+
+#[test]
+fn a_diff_of_fifty_thousand_lines_is_read_quickly() {
+    let code = |n| match n % 4 {
+        0 => format!("    let reasonably_long_name_{n} = compute(argument_{n}, another, and_one_more) + offset;"),
+        1 => format!("        info!(\"handled {{}} of the items in {{}}\", done_{n}, 'x');"),
+        2 => "    }".to_owned(),
+        _ => format!("fn step_{n}(input: &str) -> Result<Output, Error> {{"),
+    };
+    let declared =
+        |n| format!(r#"router.post("/r{n}/pay", async (req, res) => pay(req.body.order_{n}, "x", 'y', `z`));"#);
+    let insert = |n| format!("INSERT INTO products (id, name, price) VALUES ({n}, 'a thing; or another', 12.50);");
+    for took in [seconds("src/a.rs", code), seconds("src/a.ts", declared), seconds("migrations/1.sql", insert)] {
+        assert!(took < 2.0, "took {took} s");
+    }
+}
+
+#[test]
+fn a_diff_with_more_lines_than_are_read_is_bounded() {
+    let declared = |n| format!("app.get('/r{n}', handler_{n});");
+    let at_the_edge = Diff { files: vec![file_of("src/a.ts", (0..50_000).map(declared))], cut: false };
+    let draft = heuristic_draft(&at_the_edge, &catalogue());
+    assert_eq!(draft.checks.len(), 24);
+    assert!(draft.notes.iter().all(|note| !note.as_str().contains("were not read")), "{:?}", draft.notes);
+    let beyond = Diff { files: vec![file_of("src/a.ts", (0..50_001).map(declared))], cut: false };
+    let draft = heuristic_draft(&beyond, &catalogue());
     assert_eq!(draft.checks.len(), 24);
     assert!(draft.notes.iter().any(|note| note.as_str().starts_with("1 lines beyond")), "{:?}", draft.notes);
-    println!("50,000 lines took {took:?}");
-    assert!(took.as_secs_f64() < 3.0, "took {took:?}");
 }
 
 #[test]

@@ -86,6 +86,7 @@ fn touched_routes(found: &[Found]) -> Vec<TouchedRoute> {
         touched.lines.truncate(LINES_EACH_MAX);
     }
     routes.sort_by_key(|touched| (touched.how, std::cmp::Reverse(touched.lines.len())));
+    routes.truncate(CHECKS_MAX);
     routes
 }
 
@@ -158,7 +159,7 @@ impl Bench<'_> {
         CheckName::new(names.find(|name| !taken(name)).unwrap_or(plain))
     }
 
-    fn entries<'b>(&self, kind: &'b str) -> Vec<CatalogueEntry> {
+    fn entries(&self, kind: &str) -> Vec<CatalogueEntry> {
         self.catalogue.entries.iter().filter(|entry| entry.sli.kind() == kind).cloned().collect()
     }
 

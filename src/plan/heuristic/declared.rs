@@ -57,7 +57,7 @@ fn serves(receiver: &str) -> bool {
 pub(super) fn declarations(rows: &[Row<'_>], at: usize, language: Language, path: &str) -> Vec<Declaration> {
     let Some(row) = rows.get(at).filter(|row| row.speaks()) else { return Vec::new() };
     let text = row.text;
-    if !text.contains(['"', '\'', '`']) {
+    if !row.has_quote() {
         return rails_resources(text, path).into_iter().collect();
     }
     let previous = at.checked_sub(1).and_then(|i| rows.get(i)).filter(|p| p.hunk == row.hunk).map_or("", |p| p.text);
@@ -243,25 +243,27 @@ fn handlers(after: &str) -> Vec<Handler> {
 pub(super) fn mount(rows: &[Row<'_>], at: usize, language: Language) -> Option<(String, String)> {
     let row = rows.get(at).filter(|row| row.speaks())?;
     let text = row.text;
-    if !text.contains(['"', '\'', '`']) {
+    const CLASSES: &[&str] = &["@RequestMapping(", "@Controller(", "@Path(", "[Route("];
+    const PREFIXES: &[&str] = &["prefix=", "prefix =", ".Group(", ".group(", "url_prefix=", "prefix:"];
+    let annotated = CLASSES.iter().any(|mark| row.has(mark));
+    if !annotated && !PREFIXES.iter().any(|mark| row.has(mark)) {
         return None;
     }
     let found = literals(text, language.single_quotes());
-    let class = ["@RequestMapping(", "@Controller(", "@Path(", "[Route("].iter().any(|mark| text.contains(mark))
-        && rows.get(at + 1..)?.iter().take(4).find_map(|row| function_name(row.text)).is_some_and(|name| {
-            rows.get(at + 1..)
-                .is_some_and(|below| below.iter().take(4).any(|r| r.text.contains(&format!("class {name}"))))
-        });
+    let below = rows.get(at + 1..).unwrap_or_default();
+    let class = annotated
+        && below
+            .iter()
+            .take(4)
+            .find_map(|row| function_name(row.text))
+            .is_some_and(|name| below.iter().take(4).any(|row| row.has(&format!("class {name}"))));
     if class {
         let path = found.first()?.text.trim_start_matches('/');
         return (!path.is_empty()).then(|| (String::new(), format!("/{path}")));
     }
     let prefix = found.iter().find(|literal| {
         let before = literal.before.trim_end();
-        literal.text.starts_with('/')
-            && ["prefix=", "prefix =", ".Group(", ".group(", "url_prefix=", "prefix:"]
-                .iter()
-                .any(|m| before.ends_with(m))
+        literal.text.starts_with('/') && PREFIXES.iter().any(|m| before.ends_with(m))
     })?;
     let (left, _) = text.split_once('=')?;
     let variable = last_word(left.trim_end().trim_end_matches(':').trim_end()).1;
@@ -274,7 +276,7 @@ mod tests {
     use crate::domain::LineKind;
 
     fn row(text: &str) -> Row<'_> {
-        Row { kind: LineKind::Added, number: 1, text, hunk: 0, comment: false, test: false }
+        Row::new(LineKind::Added, 1, text)
     }
 
     fn routes(path: &str, language: Language, lines: &[&str]) -> Vec<String> {

@@ -15,6 +15,9 @@ use crate::domain::{DiffLine, LineKind};
 /// How many lines away a name still speaks of a changed line.
 const NEAR_LINES: usize = 6;
 
+/// Most declarations that are kept of one diff: a table of routes that was written by hand is shorter.
+const DECLARATIONS_MAX: usize = 2_000;
+
 /// How a route is known to be touched, the strongest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum How {
@@ -58,16 +61,21 @@ impl Survey {
     /// Reads every declaration that the diff shows, changed or not.
     pub(super) fn of(sources: &[Source<'_>]) -> Self {
         let mut survey = Self::default();
+        let mut left = DECLARATIONS_MAX;
         for (index, source) in sources.iter().enumerate().filter(|(_, source)| source.role == Role::Code) {
             let mounts: BTreeMap<usize, (String, String)> = (0..source.rows.len())
                 .filter_map(|at| mount(&source.rows, at, source.language).map(|found| (at, found)))
                 .collect();
             for at in (0..source.rows.len()).filter(|at| !mounts.contains_key(at)) {
+                if left == 0 {
+                    break;
+                }
                 let found = declarations(&source.rows, at, source.language, source.path);
                 let found: Vec<_> = found.into_iter().filter_map(|d| under_its_mount(d, at, &mounts)).collect();
                 for declaration in &found {
                     survey.note(index, source.rows.get(at), declaration);
                 }
+                left = left.saturating_sub(found.len());
                 if !found.is_empty() {
                     survey.declared.entry(index).or_default().insert(at, found);
                 }
@@ -245,7 +253,7 @@ fn near_names(source: &Source<'_>) -> Vec<Touch> {
         .rows
         .iter()
         .enumerate()
-        .filter(|(_, row)| !row.test && row.text.contains('/'))
+        .filter(|(_, row)| !row.test && row.text.bytes().any(|b| b == b'/'))
         .flat_map(|(at, row)| names_on(row, source).into_iter().map(move |route| (at, route)))
         .collect();
     let mut found = Vec::new();
@@ -304,8 +312,7 @@ fn names_on(row: &Row<'_>, source: &Source<'_>) -> Vec<Route> {
         });
         return pairs.collect();
     }
-    let lower = row.text.to_ascii_lowercase();
-    if row.kind == LineKind::Removed || CALLS_OUT.iter().any(|call| lower.contains(call)) {
+    if row.kind == LineKind::Removed || !row.has_quote() || CALLS_OUT.iter().any(|call| row.speaks_of(call)) {
         return Vec::new();
     }
     literals(row.text, source.language.single_quotes())

@@ -18,6 +18,47 @@ pub(super) fn cut(line: &str) -> &str {
     line.get(..end).unwrap_or_default()
 }
 
+/// Which pairs of letters a text has, letters in any case: a cheap answer to "surely not in it", so that the many words
+/// that signals look for cost little on the many lines that have none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Pairs([u64; 8]);
+
+impl Pairs {
+    /// The pairs of a text.
+    pub(super) fn of(text: &str) -> Self {
+        let mut pairs = Self::default();
+        let mut before = 0;
+        for &byte in text.as_bytes() {
+            let byte = byte | 0x20;
+            pairs.0[Self::word(before, byte)] |= Self::bit(before, byte);
+            before = byte;
+        }
+        pairs
+    }
+
+    /// Whether the text can have this in it, letters in any case.
+    pub(super) fn may_have(&self, text: &str) -> bool {
+        let bytes = text.as_bytes();
+        let mut at = 1;
+        while at < bytes.len() {
+            let (before, byte) = (bytes[at - 1] | 0x20, bytes[at] | 0x20);
+            if self.0[Self::word(before, byte)] & Self::bit(before, byte) == 0 {
+                return false;
+            }
+            at += 1;
+        }
+        true
+    }
+
+    const fn word(before: u8, byte: u8) -> usize {
+        (byte & 7) as usize ^ ((before >> 5) & 7) as usize
+    }
+
+    const fn bit(before: u8, byte: u8) -> u64 {
+        1 << ((before.wrapping_mul(7) ^ (byte >> 3)) & 63)
+    }
+}
+
 /// A string literal with what stands around it on its line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Literal<'a> {
@@ -182,6 +223,16 @@ mod tests {
         assert_eq!(found[0].before, "app.get(");
         assert_eq!(literals("fn f<'a>(x: &'a str) -> char { 'é' }", false), []);
         assert_eq!(literals(r#"an "open one"#, false), []);
+    }
+
+    #[test]
+    fn pairs_never_deny_what_is_there() {
+        let text = "Let TIMEOUT_ms = config.get(\"é-retry\");";
+        for part in (0..text.len()).flat_map(|from| (from..=text.len()).filter_map(move |to| text.get(from..to))) {
+            assert!(Pairs::of(text).may_have(part), "{part}");
+            assert!(Pairs::of(text).may_have(&part.to_ascii_lowercase()), "{part}");
+        }
+        assert!(!Pairs::of(text).may_have("backoff"));
     }
 
     #[test]

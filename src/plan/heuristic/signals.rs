@@ -18,17 +18,12 @@ pub(super) struct Reading<'a> {
     index: usize,
     /// The routes that all files declare.
     survey: &'a Survey,
-    /// Its changed lines in lower case, with their row.
-    lower: Vec<(usize, String)>,
 }
 
 impl<'a> Reading<'a> {
     /// Prepares a file for the detectors.
     pub(super) fn of(index: usize, source: &'a Source<'a>, survey: &'a Survey) -> Self {
-        let worded = matches!(source.role, Role::Code | Role::Config);
-        let changed = source.rows.iter().enumerate().filter(|(_, row)| worded && row.changed());
-        let lower = changed.map(|(at, row)| (at, row.text.to_ascii_lowercase())).collect();
-        Self { source, index, survey, lower }
+        Self { source, index, survey }
     }
 }
 
@@ -285,12 +280,13 @@ fn added_words(file: &Reading<'_>, known: &[&str]) -> Vec<Hit> {
 }
 
 fn with_words(file: &Reading<'_>, known: &[&str], wanted: fn(LineKind) -> bool) -> Vec<Hit> {
-    file.lower
-        .iter()
-        .filter_map(|(at, text)| file.source.rows.get(*at).map(|row| (row, text)))
-        .filter(|(row, text)| wanted(row.kind) && known.iter().any(|word| text.contains(word)))
+    if !matches!(file.source.role, Role::Code | Role::Config) {
+        return Vec::new();
+    }
+    let rows = file.source.rows.iter().filter(|row| row.changed() && wanted(row.kind));
+    rows.filter(|row| known.iter().any(|word| row.speaks_of(word)))
         .take(LINES_MAX)
-        .map(|(row, _)| Hit::Concern(file.source.line(row)))
+        .map(|row| Hit::Concern(file.source.line(row)))
         .collect()
 }
 

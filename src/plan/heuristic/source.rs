@@ -1,7 +1,7 @@
 //! One file of the diff as the signals read it: what part it plays, in which language it is written, and its lines with
 //! the quiet ones (comments, blank lines, tests inside the file) marked.
 
-use super::scan::{cut, first_word};
+use super::scan::{Pairs, cut, first_word};
 use crate::domain::{DiffLine, FileDiff, LineKind};
 
 /// What part a file plays. Decided by its path alone.
@@ -293,9 +293,32 @@ pub(super) struct Row<'a> {
     pub(super) comment: bool,
     /// Whether it belongs to tests inside the file.
     pub(super) test: bool,
+    /// Which pairs of letters are in it.
+    pairs: Pairs,
 }
 
-impl Row<'_> {
+impl<'a> Row<'a> {
+    /// A line as it stands in the diff.
+    pub(super) fn new(kind: LineKind, number: u32, text: &'a str) -> Self {
+        let text = cut(text);
+        Self { kind, number, text, hunk: 0, comment: false, test: false, pairs: Pairs::of(text) }
+    }
+
+    /// Whether this is in it, letter for letter.
+    pub(super) fn has(&self, text: &str) -> bool {
+        self.pairs.may_have(text) && self.text.contains(text)
+    }
+
+    /// Whether this word in lower case is in it, in any case.
+    pub(super) fn speaks_of(&self, word: &str) -> bool {
+        self.pairs.may_have(word) && self.text.to_ascii_lowercase().contains(word)
+    }
+
+    /// Whether it may have a string in it.
+    pub(super) fn has_quote(&self) -> bool {
+        self.text.bytes().any(|b| matches!(b, b'"' | b'\'' | b'`'))
+    }
+
     /// Whether it came or went, and is code.
     pub(super) fn changed(&self) -> bool {
         self.kind != LineKind::Context && self.speaks()
@@ -336,8 +359,8 @@ impl<'a> Source<'a> {
         let lines_max = if role == Role::Generated { 0 } else { lines_max };
         let (mut hunk, mut previous, mut test) = (0, None, false);
         for line in file.lines.iter().take(lines_max) {
-            let text = cut(&line.text);
-            let trimmed = text.trim_start();
+            let row = Row::new(line.kind, line.number, &line.text);
+            let trimmed = row.text.trim_start();
             if line.kind != LineKind::Removed {
                 if previous.is_some_and(|before: u32| line.number != before.saturating_add(1)) {
                     hunk += 1;
@@ -346,7 +369,7 @@ impl<'a> Source<'a> {
             }
             test |= language == Language::Rust && (trimmed.starts_with("#[cfg(test)]") || is_tests_module(trimmed));
             let comment = language.comments().iter().any(|mark| trimmed.starts_with(mark)) || trimmed == "*";
-            rows.push(Row { kind: line.kind, number: line.number, text, hunk, comment, test });
+            rows.push(Row { hunk, comment, test, ..row });
         }
         Self { path: &file.path, role, language, rows }
     }

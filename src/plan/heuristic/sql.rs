@@ -353,10 +353,8 @@ mod tests {
     use super::*;
 
     fn found(sql: &str, reading: Reading) -> Vec<&'static str> {
-        let rows: Vec<Row<'_>> = (1..)
-            .zip(sql.lines())
-            .map(|(number, text)| Row { kind: LineKind::Added, number, text, hunk: 0, comment: false, test: false })
-            .collect();
+        let rows: Vec<Row<'_>> =
+            (1..).zip(sql.lines()).map(|(number, text)| Row::new(LineKind::Added, number, text)).collect();
         dangers(rows.iter(), reading).into_iter().map(|danger| danger.does).collect()
     }
 

@@ -14,6 +14,8 @@ use crate::domain::{DiffLine, Text, WayBack};
 
 /// Most lines that are named as reasons.
 const LINES_MAX: usize = 16;
+/// Most lines of a statement in code, around the word that gives it away.
+const STATEMENT_LINES_MAX: usize = 12;
 /// Most lines that one call may take.
 const CALL_LINES_MAX: usize = 8;
 
@@ -50,9 +52,22 @@ fn in_file(source: &Source<'_>) -> Vec<Danger> {
             found.extend(calls(&rows));
             found
         }
-        (Role::Code, false) => dangers(source.rows.iter().filter(|row| row.speaks()), Reading::Code),
+        (Role::Code, false) => dangers(near_schema_words(&source.rows).into_iter(), Reading::Code),
         _ => Vec::new(),
     }
+}
+
+/// Rows of code near a word that a change of schema cannot do without.
+fn near_schema_words<'a>(rows: &'a [Row<'a>]) -> Vec<&'a Row<'a>> {
+    const WORDS: &[&str] = &["TABLE", "COLUMN", "SCHEMA", "DATABASE", "TYPE"];
+    let mut kept = Vec::new();
+    let mut next = 0;
+    for (at, _) in rows.iter().enumerate().filter(|(_, row)| row.added() && WORDS.iter().any(|word| row.has(word))) {
+        let first = at.saturating_sub(STATEMENT_LINES_MAX).max(next);
+        next = (at + STATEMENT_LINES_MAX + 1).min(rows.len());
+        kept.extend(rows.get(first..next).unwrap_or_default().iter().filter(|row| row.speaks()));
+    }
+    kept
 }
 
 /// `0007_users.down.sql` and its like: what undoes a migration is run only when someone goes back on purpose.
@@ -189,7 +204,7 @@ const CALLS: &[(&str, &str)] = &[
 fn calls(rows: &[&Row<'_>]) -> Vec<Danger> {
     let mut found = Vec::new();
     for (at, row) in rows.iter().enumerate().filter(|(_, row)| row.added()) {
-        let known = CALLS.iter().find(|(call, _)| row.text.contains(call)).map(|(_, does)| *does);
+        let known = CALLS.iter().find(|(call, _)| row.has(call)).map(|(_, does)| *does);
         let does = known.or_else(|| with_arguments(rows.get(at..).unwrap_or_default()));
         found.extend(does.map(|does| Danger { does, line: row.number }));
     }
