@@ -9,8 +9,8 @@ use std::{
 
 use tollgate::{
     domain::{
-        Arm, CheckId, CheckName, Counts, Exposure, Match, Measurement, RequestId, RolloutId, ServiceName, Stamped, Tally,
-        Text, Timestamp, Window,
+        Arm, CheckId, CheckName, Counts, Exposure, Match, Measurement, RequestId, RolloutId, ServiceName, Stamped,
+        Tally, Text, Timestamp, Window,
     },
     plan::Draft,
     rollout::{Effect, Event, Fleet, Policy},
@@ -84,11 +84,8 @@ impl Bench {
                     self.handle(Event::ChangeFetched { request, change });
                 }
                 Effect::Draft { request, rollout, .. } => {
-                    let draft = Ok(Draft {
-                        checks: Vec::new(),
-                        way_back: tollgate::domain::WayBack::Open,
-                        notes: Vec::new(),
-                    });
+                    let draft =
+                        Ok(Draft { checks: Vec::new(), way_back: tollgate::domain::WayBack::Open, notes: Vec::new() });
                     self.handle(Event::Drafted { request, rollout, draft });
                 }
                 Effect::Shift { request, shift } => {

@@ -1,10 +1,16 @@
 //! From draft to plan. Every bound here is one that a hostile draft would like to move: how many checks, how lenient,
 //! on which metrics, under which names.
+//!
+//! A proposed check may narrow what the catalogue names and nothing else: the same metrics, every condition the
+//! catalogue has on them, the same edge of slowness. So a draft chooses where to look, and never what bad means.
+
+mod narrowing;
 
 use serde::{Deserialize, Serialize};
 
+use self::narrowing::{extra, misspelt, narrows};
 use super::Draft;
-use crate::domain::{Catalogue, Check, CheckId, CheckName, Text, WayBack, Weight};
+use crate::domain::{Catalogue, Check, CheckId, CheckName, DiffLine, Direction, Origin, Sli, Text, WayBack, Weight};
 
 /// What a service lets a draft ask for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -67,35 +73,58 @@ pub struct Admission {
     pub rejections: Vec<Rejection>,
 }
 
+/// Most notes a plan keeps.
+const NOTES_MAX: usize = 16;
+/// Most proposals of one draft that are looked at.
+const PROPOSALS_MAX: usize = 256;
+/// Most bytes of a check's name.
+const NAME_BYTES_MAX: usize = 80;
+/// Most lines of the diff that are kept of one check, and of the reasons against going back.
+const LINES_MAX: usize = 32;
+/// Most bytes of the path of such a line.
+const PATH_BYTES_MAX: usize = 1_000;
+
 /// Admits what is within `bounds`. `served` are the kinds of SLI ([`crate::domain::Sli::kind`]) that a statistical test
 /// exists for: a check nobody can decide would hold a rollout for ever.
 pub fn admit(draft: Draft, bounds: &Bounds, served: &[&str]) -> Admission {
     let mut checks = bounds.mandatory.clone();
     let mut rejections = Vec::new();
-    let mut places = bounds.proposed_max;
-    for mut check in draft.checks {
+    let mut places = bounds.proposed_max.min(usize::from(u16::MAX).saturating_sub(checks.len()));
+    let unread = draft.checks.len().saturating_sub(PROPOSALS_MAX);
+    for mut check in draft.checks.into_iter().take(PROPOSALS_MAX) {
+        check.lines = kept_lines(check.lines);
         let verdict = refusal(&check, &checks, bounds, served).or_else(|| {
             (places == 0).then(|| format!("the plan has room for {} proposed checks", bounds.proposed_max))
         });
         if let Some(why) = verdict {
-            rejections.push(Rejection { check: check.name, why: Text::new(why) });
+            let name = CheckName::new(Text::new(check.name.as_str()).as_str());
+            rejections.push(Rejection { check: name, why: Text::new(why) });
             continue;
         }
-        // Absolute bounds are the operator's promise; nobody else's draft can make or move one.
+        // Absolute bounds are the operator's promise; nobody else's draft can make or move one, or pass for it.
         check.limit = None;
+        if check.origin == Origin::Slo {
+            check.origin = Origin::Model;
+        }
         check.ratio_max = check.ratio_max.clamp(1.0, bounds.ratio_max.max(1.0));
         places -= 1;
         checks.push(check);
     }
     let mut notes = draft.notes;
     notes.truncate(NOTES_MAX);
-    Admission { plan: Plan { checks, way_back: draft.way_back, notes }, rejections }
+    if unread > 0 {
+        notes.push(Text::new(format!("{unread} proposals beyond the first {PROPOSALS_MAX} were not looked at")));
+    }
+    let way_back = match draft.way_back {
+        WayBack::Open => WayBack::Open,
+        WayBack::OneWay { why, lines } => WayBack::OneWay { why, lines: kept_lines(lines) },
+    };
+    Admission { plan: Plan { checks, way_back, notes }, rejections }
 }
 
-/// Most notes a plan keeps.
-const NOTES_MAX: usize = 16;
-/// Most bytes of a check's name.
-const NAME_BYTES_MAX: usize = 80;
+fn kept_lines(lines: Vec<DiffLine>) -> Vec<DiffLine> {
+    lines.into_iter().filter(|line| line.path.len() <= PATH_BYTES_MAX).take(LINES_MAX).collect()
+}
 
 /// Why a proposed check cannot be admitted, if it cannot.
 fn refusal(check: &Check, admitted: &[Check], bounds: &Bounds, served: &[&str]) -> Option<String> {
@@ -118,21 +147,310 @@ fn refusal(check: &Check, admitted: &[Check], bounds: &Bounds, served: &[&str]) 
     if check.weight == Weight::Critical && check.lines.is_empty() {
         return Some("a critical check names the lines of the diff it rests on".into());
     }
-    unknown_metric(check, &bounds.catalogue)
+    misspelt(&check.sli)
+        .or_else(|| wrong_direction(check, bounds))
+        .or_else(|| beyond_catalogue(check, &bounds.catalogue))
 }
 
-/// A proposed check reads metrics of the catalogue. An added metric counts as known when a line of the diff bears it,
-/// which the proposer shows by naming that line.
-fn unknown_metric(check: &Check, catalogue: &Catalogue) -> Option<String> {
+/// A direction that makes no sense for the kind, or that turns an objective round.
+fn wrong_direction(check: &Check, bounds: &Bounds) -> Option<String> {
+    if check.direction == Direction::LowerIsWorse && matches!(check.sli, Sli::Latency { .. }) {
+        return Some("of latency, more is worse".into());
+    }
+    let objective = bounds.mandatory.iter().find(|objective| narrows(&check.sli, &objective.sli))?;
+    (objective.direction != check.direction)
+        .then(|| format!("the objective {} says the other direction is worse", objective.name))
+}
+
+/// A proposed check narrows an entry of the catalogue. An added metric counts as known when a line of the diff bears it,
+/// which the proposer shows by naming that line; it is counted against the catalogue's traffic.
+fn beyond_catalogue(check: &Check, catalogue: &Catalogue) -> Option<String> {
+    if catalogue.entries.iter().any(|entry| narrows(&check.sli, &entry.sli)) {
+        return None;
+    }
     let known = |metric: &str| {
         catalogue.entries.iter().flat_map(|entry| entry.sli.selectors()).any(|s| s.metric == metric)
             || catalogue.traffic.as_ref().is_some_and(|t| t.metric == metric)
     };
-    let unknown: Vec<&str> =
-        check.sli.selectors().iter().map(|s| s.metric.as_str()).filter(|metric| !known(metric)).collect();
-    match unknown.as_slice() {
-        [] => None,
-        [_added] if check.sli.kind() == "events_per_traffic" && !check.lines.is_empty() => None,
-        [first, ..] => Some(format!("metric {first} is not in the service's catalogue")),
+    let unknown = check.sli.selectors().into_iter().find(|selector| !known(&selector.metric));
+    let Some(unknown) = unknown else {
+        return Some(format!(
+            "it narrows no entry of the service's catalogue of kind {}: keep the metrics, conditions and edge of one",
+            check.sli.kind()
+        ));
+    };
+    match (&check.sli, &catalogue.traffic) {
+        (Sli::EventsPerTraffic { events, traffic }, Some(unit)) if events == unknown && !check.lines.is_empty() => {
+            let fits = extra(traffic, unit).is_some_and(|extra| extra.iter().all(|m| events.matchers.contains(m)));
+            (!fits).then(|| format!("events of an added metric are counted against {unit}"))
+        }
+        _ => Some(format!("metric {} is not in the service's catalogue", unknown.metric)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        narrowing::{MATCHERS_MAX, VALUES_MAX, WORD_BYTES_MAX},
+        *,
+    };
+    use crate::domain::{CatalogueEntry, HardLimit, Match, Selector};
+
+    const SERVED: &[&str] = &["ratio", "latency", "events_per_traffic"];
+
+    fn is(value: &str) -> Match {
+        Match::Is(value.into())
+    }
+
+    fn errors() -> Sli {
+        let all = Selector::metric("http_requests_total");
+        Sli::Ratio { bad: all.clone().with("code", Match::StartsWith("5".into())), total: all }
+    }
+
+    fn latency() -> Sli {
+        Sli::Latency { histogram: Selector::metric("http_request_duration_seconds"), slow_above_seconds: 0.5 }
+    }
+
+    fn misses() -> Sli {
+        Sli::EventsPerTraffic {
+            events: Selector::metric("cache_misses_total"),
+            traffic: Selector::metric("http_requests_total"),
+        }
+    }
+
+    fn check(name: &str, sli: Sli) -> Check {
+        Check {
+            name: CheckName::new(name),
+            sli,
+            direction: Direction::HigherIsWorse,
+            ratio_max: 1.5,
+            limit: None,
+            weight: Weight::Critical,
+            origin: Origin::Heuristic,
+            rationale: Text::default(),
+            lines: vec![DiffLine { path: "a.rs".into(), line: 1 }],
+        }
+    }
+
+    fn bounds() -> Bounds {
+        let entry = |name: &str, sli, label: Option<&str>| CatalogueEntry {
+            name: name.into(),
+            sli,
+            route_label: label.map(str::to_owned),
+        };
+        let entries = vec![
+            entry("errors", errors(), Some("route")),
+            entry("latency", latency(), Some("route")),
+            entry("misses", misses(), None),
+        ];
+        let catalogue = Catalogue { entries, traffic: Some(Selector::metric("http_requests_total")) };
+        let limit = Some(HardLimit { bad_share_max: 0.05, total_min: 100, bad_min: 5 });
+        let objective = Check { origin: Origin::Slo, limit, lines: Vec::new(), ..check("objective", errors()) };
+        Bounds { catalogue, mandatory: vec![objective], proposed_max: 3, ratio_max: 2.0 }
+    }
+
+    fn draft(checks: Vec<Check>) -> Draft {
+        Draft { checks, way_back: WayBack::Open, notes: Vec::new() }
+    }
+
+    /// The reason for refusing this check alone; empty when it is admitted.
+    fn why(check: Check) -> String {
+        let admission = admit(draft(vec![check]), &bounds(), SERVED);
+        admission.rejections.first().map(|rejection| rejection.why.to_string()).unwrap_or_default()
+    }
+
+    #[track_caller]
+    fn refused(check: Check, expected: &str) {
+        let given = why(check);
+        assert!(given.contains(expected) && !expected.is_empty(), "`{given}` does not say `{expected}`");
+    }
+
+    fn on_route(sli: &Sli) -> Sli {
+        sli.narrowed("route", &is("/pay"))
+    }
+
+    #[test]
+    fn the_objectives_come_first_and_take_no_place() {
+        let mut bounds = bounds();
+        bounds.proposed_max = 1;
+        let admission = admit(draft(vec![check("a", latency()), check("b", misses())]), &bounds, SERVED);
+        let names: Vec<_> = admission.plan.checks().iter().map(|check| check.name.as_str()).collect();
+        assert_eq!(names, ["objective", "a"]);
+        assert_eq!(admission.plan.check(CheckId(1)).unwrap().name.as_str(), "a");
+        assert_eq!(admission.plan.check(CheckId(2)), None);
+        assert_eq!(admission.rejections[0].check.as_str(), "b");
+        assert!(admission.rejections[0].why.as_str().contains("room for 1"), "{:?}", admission.rejections);
+    }
+
+    #[test]
+    fn a_refused_check_takes_no_place() {
+        let mut bounds = bounds();
+        bounds.proposed_max = 1;
+        let checks = vec![check("", latency()), check("kept", latency())];
+        assert_eq!(admit(draft(checks), &bounds, SERVED).plan.checks().len(), 2);
+    }
+
+    #[test]
+    fn a_check_may_narrow_an_entry_of_the_catalogue() {
+        for sli in [on_route(&errors()), latency(), on_route(&latency()), misses(), on_route(&misses())] {
+            assert_eq!(why(check("narrow", sli.clone())), "", "{sli}");
+        }
+    }
+
+    #[test]
+    fn a_check_cannot_change_what_bad_means() {
+        let all = || Selector::metric("http_requests_total");
+        let bad = || all().with("code", Match::StartsWith("5".into()));
+        let narrow = |selector: Selector| selector.with("route", is("/pay"));
+        for sli in [
+            Sli::Ratio { bad: narrow(all()), total: narrow(all()) },
+            Sli::Ratio { bad: narrow(all().with("code", is("200"))), total: narrow(all()) },
+            Sli::Ratio { bad: narrow(bad()), total: all() },
+            Sli::Ratio { bad: bad(), total: narrow(all()) },
+            Sli::EventsPerTraffic { events: bad(), traffic: all() },
+            Sli::EventsPerTraffic { events: Selector::metric("cache_misses_total"), traffic: narrow(all()) },
+            Sli::Latency {
+                histogram: narrow(Selector::metric("http_request_duration_seconds")),
+                slow_above_seconds: 0.25,
+            },
+        ] {
+            refused(check("other", sli), "narrows no entry");
+        }
+    }
+
+    #[test]
+    fn a_metric_outside_the_catalogue_counts_only_as_events_of_an_added_line() {
+        let all = || Selector::metric("http_requests_total");
+        let added = |traffic| Sli::EventsPerTraffic { events: Selector::metric("retries_total"), traffic };
+        assert_eq!(why(check("added", added(all()))), "");
+        let nowhere = Check { weight: Weight::Advisory, lines: Vec::new(), ..check("added", added(all())) };
+        refused(nowhere, "retries_total is not in the service's catalogue");
+        refused(check("added", added(Selector::metric("other_total"))), "counted against http_requests_total");
+        refused(check("added", added(all().with("code", is("418")))), "counted against http_requests_total");
+        let gauge = Sli::Ratio { bad: Selector::metric("mine"), total: all() };
+        refused(check("ratio", gauge), "mine is not in the service's catalogue");
+        let mut bounds = bounds();
+        bounds.catalogue.traffic = None;
+        let admission = admit(draft(vec![check("added", added(all()))]), &bounds, SERVED);
+        assert_eq!(admission.rejections.len(), 1, "without a unit of traffic there is nothing to count against");
+    }
+
+    #[test]
+    fn a_name_is_short_printable_and_its_own() {
+        let named = |name: &str| check(name, on_route(&errors()));
+        assert_eq!(why(named(&"a".repeat(NAME_BYTES_MAX))), "");
+        for name in ["", "a\nb", &"a".repeat(NAME_BYTES_MAX + 1)] {
+            refused(named(name), "printable bytes");
+        }
+        refused(named("objective"), "another check has this name");
+    }
+
+    #[test]
+    fn the_same_is_measured_once() {
+        refused(check("again", errors()), "another check measures the same");
+        let twice = vec![check("a", latency()), check("b", latency())];
+        assert_eq!(admit(draft(twice), &bounds(), SERVED).plan.checks().len(), 2);
+    }
+
+    #[test]
+    fn a_kind_without_a_test_is_refused() {
+        let level = Sli::Level { gauge: Selector::metric("http_requests_total") };
+        refused(check("level", level), "no test serves checks of kind level");
+    }
+
+    #[test]
+    fn a_direction_must_make_sense() {
+        let turned = |sli| Check { direction: Direction::LowerIsWorse, ..check("turned", sli) };
+        refused(turned(latency()), "of latency, more is worse");
+        refused(turned(on_route(&errors())), "the objective objective says the other direction is worse");
+        assert_eq!(why(turned(misses())), "");
+    }
+
+    #[test]
+    fn numbers_must_be_numbers() {
+        for ratio_max in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            refused(Check { ratio_max, ..check("x", latency()) }, "not a number");
+        }
+        for slow_above_seconds in [f64::NAN, f64::INFINITY, 0.0, -1.0] {
+            let histogram = Selector::metric("http_request_duration_seconds");
+            refused(check("x", Sli::Latency { histogram, slow_above_seconds }), "number of seconds");
+        }
+    }
+
+    #[test]
+    fn leniency_is_clamped_and_strictness_ends_at_one() {
+        for (asked, given) in [(1.0, 1.0), (1.9, 1.9), (2.0, 2.0), (50.0, 2.0), (0.2, 1.0), (-3.0, 1.0)] {
+            let asked = Check { ratio_max: asked, ..check("x", latency()) };
+            assert_eq!(admit(draft(vec![asked]), &bounds(), SERVED).plan.checks()[1].ratio_max, given);
+        }
+    }
+
+    #[test]
+    fn a_draft_makes_no_limit_moves_none_and_passes_for_no_objective() {
+        let limit = Some(HardLimit { bad_share_max: 1.0, total_min: 0, bad_min: 0 });
+        let proposed = Check { limit, origin: Origin::Slo, ..check("x", latency()) };
+        let plan = admit(draft(vec![proposed]), &bounds(), SERVED).plan;
+        assert_eq!((plan.checks()[1].limit, plan.checks()[1].origin), (None, Origin::Model));
+        assert_eq!(plan.checks()[0], bounds().mandatory[0]);
+    }
+
+    #[test]
+    fn a_critical_check_rests_on_lines_and_an_advisory_one_need_not() {
+        let floating = Check { lines: Vec::new(), ..check("x", latency()) };
+        refused(floating.clone(), "names the lines");
+        assert_eq!(why(Check { weight: Weight::Advisory, ..floating }), "");
+        let long = vec![DiffLine { path: "a".repeat(PATH_BYTES_MAX + 1), line: 1 }];
+        refused(Check { lines: long, ..check("x", latency()) }, "names the lines");
+    }
+
+    #[test]
+    fn labels_values_and_conditions_are_bounded() {
+        let with = |label: &str, value: Match| check("x", latency().narrowed(label, &value));
+        let longest = "a".repeat(WORD_BYTES_MAX);
+        let longer = "a".repeat(WORD_BYTES_MAX + 1);
+        assert_eq!(why(with("_route1", is(&longest))), "");
+        for label in ["", "1route", "a-b", "a:b", "é", "a\"}", &longer] {
+            refused(with(label, is("x")), "a label's name");
+        }
+        for value in [is(&longer), is("a\nb"), Match::IsNot(longer.clone()), Match::OneOf(vec![longer.clone()])] {
+            refused(with("route", value), "printable bytes");
+        }
+        refused(with("route", Match::StartsWith(String::new())), "narrows nothing");
+        refused(with("route", Match::OneOf(Vec::new())), "1 to 16 values");
+        refused(with("route", Match::OneOf(vec!["a".into(); VALUES_MAX + 1])), "1 to 16 values");
+        let many = |count: usize| (0..count).fold(latency(), |sli, n| sli.narrowed(&format!("l{n}"), &is("x")));
+        assert_eq!(why(check("x", many(MATCHERS_MAX))), "");
+        refused(check("x", many(MATCHERS_MAX + 1)), "at most 8 conditions");
+        let traffic = Selector::metric("http_requests_total");
+        for metric in ["", "1x", "a b", "a{}", &longer] {
+            let sli = Sli::EventsPerTraffic { events: Selector::metric(metric), traffic: traffic.clone() };
+            refused(check("x", sli), "a metric's name");
+        }
+    }
+
+    #[test]
+    fn what_a_plan_keeps_of_a_draft_is_bounded() {
+        let line = |n| DiffLine { path: "a.sql".into(), line: n };
+        let lines: Vec<_> = (1..=100).map(line).collect();
+        let draft = Draft {
+            checks: vec![Check { lines: lines.clone(), ..check("x", latency()) }; PROPOSALS_MAX + 5],
+            way_back: WayBack::OneWay { why: Text::new("drops"), lines },
+            notes: vec![Text::new("note"); NOTES_MAX + 1],
+        };
+        let Admission { plan, rejections } = admit(draft, &bounds(), SERVED);
+        assert_eq!(plan.checks()[1].lines.len(), LINES_MAX);
+        assert_eq!(rejections.len(), PROPOSALS_MAX - 1);
+        let kept: Vec<_> = (1..=32).map(line).collect();
+        assert_eq!(*plan.way_back(), WayBack::OneWay { why: Text::new("drops"), lines: kept });
+        assert_eq!(plan.notes().len(), NOTES_MAX + 1);
+        assert!(plan.notes()[NOTES_MAX].as_str().starts_with("5 proposals"), "{:?}", plan.notes());
+    }
+
+    #[test]
+    fn a_refused_name_is_told_without_its_tricks() {
+        let name = format!("{}\u{202e}\n", "a".repeat(10_000));
+        let admission = admit(draft(vec![check(&name, latency())]), &bounds(), SERVED);
+        let told = admission.rejections[0].check.as_str();
+        assert!(told.len() <= crate::domain::TEXT_BYTES_MAX && !told.contains('\n'), "{told}");
     }
 }
