@@ -1,1 +1,0 @@
-//! What was written becomes what is meant; refused before anything starts.

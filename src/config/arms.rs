@@ -1,0 +1,176 @@
+//! Where a service's arms are measured, and the flag that moves its traffic.
+//!
+//! Control and canary must be told apart: two arms that read the same series would compare the new version with itself
+//! and find it healthy for ever. So a page that both read must be split by a label.
+
+use reqwest::Url;
+
+use super::{
+    default,
+    key::{Key, shown},
+    meant::{ArmTargets, Flag, FlagValue, Telemetry},
+    reading::{Reading, WordForm, in_words},
+    written,
+};
+use crate::domain::ServiceName;
+
+/// Most pages of one arm.
+pub const URLS_MAX: usize = 50;
+/// Most labels of one arm.
+pub const LABELS_MAX: usize = 20;
+/// Longest address, in bytes.
+const URL_BYTES_MAX: usize = 2_048;
+/// Longest value of a label, in bytes.
+pub(super) const LABEL_VALUE_BYTES_MAX: usize = 200;
+/// What stands for an arm's revision.
+const REVISION: &str = "{revision}";
+
+pub(super) const LABEL: WordForm = WordForm {
+    name: "name of a label",
+    fix: "a name of letters, digits and underscores",
+    bytes_max: 100,
+    is_legal: |word| {
+        word.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+            && !word.starts_with(|first: char| first.is_ascii_digit())
+    },
+};
+
+const FLAG_KEY: WordForm = WordForm {
+    name: "name of a flag",
+    fix: "a name of letters, digits and any of . _ / -",
+    bytes_max: 100,
+    is_legal: |word| word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._/-".contains(&byte)),
+};
+
+impl Reading<'_> {
+    /// Where the arms of a service are measured.
+    pub(super) fn telemetry(&mut self, service: &Key, written: Option<&written::Telemetry>) -> Telemetry {
+        let key = service.name("telemetry");
+        let nothing = written::Telemetry::default();
+        let written = written.unwrap_or(&nothing);
+        let (interval_key, timeout_key) = (key.name("interval"), key.name("timeout"));
+        let interval = self.span(&interval_key, written.interval.as_ref(), default::SCRAPE_INTERVAL);
+        let timeout = self.span(&timeout_key, written.timeout.as_ref(), default::SCRAPE_TIMEOUT);
+        if self.are_fine(&[&interval_key, &timeout_key]) && timeout > interval {
+            let what = format!("{} is longer than the time between scrapes, {}", in_words(timeout), in_words(interval));
+            self.problems.add(&timeout_key, what, "write a shorter timeout or a longer interval");
+        }
+        let (control_key, canary_key) = (key.name("control"), key.name("canary"));
+        let control = self.arm(&control_key, written.control.as_ref());
+        let canary = self.arm(&canary_key, written.canary.as_ref());
+        if self.are_fine(&[&control_key, &canary_key]) && !are_told_apart(&control, &canary) {
+            let what = "reads the same series as control";
+            let fix = "write other urls, or a label in both arms that differs, such as labels = { revision = \"{revision}\" }";
+            self.problems.add(&canary_key, what, fix);
+        }
+        Telemetry { interval, timeout, control, canary }
+    }
+
+    fn arm(&mut self, key: &Key, written: Option<&written::Arm>) -> ArmTargets {
+        let urls = written.and_then(|arm| arm.urls.clone()).unwrap_or_default();
+        let labels = written.and_then(|arm| arm.labels.clone()).unwrap_or_default();
+        let (urls_key, labels_key) = (key.name("urls"), key.name("labels"));
+        if urls.is_empty() {
+            self.missing(&urls_key, "the pages to scrape, such as [\"http://127.0.0.1:9100/metrics\"]");
+        }
+        self.at_most(&urls_key, urls.len(), URLS_MAX, "pages");
+        for (place, url) in urls.iter().enumerate().take(URLS_MAX) {
+            if let Some(wrong) = wrong_with(url) {
+                // The address is not repeated, for there may be a password in it.
+                let fix = "write an http or https address, with {revision} where the revision stands";
+                self.problems.add(&urls_key.at(place), wrong, fix);
+            }
+        }
+        self.at_most(&labels_key, labels.len(), LABELS_MAX, "labels");
+        for (label, value) in labels.iter().take(LABELS_MAX) {
+            let key = labels_key.name(label);
+            self.word(&key, label, &LABEL);
+            if value.len() > LABEL_VALUE_BYTES_MAX || has_other_placeholder(value) {
+                let fix =
+                    format!("write a value of at most {LABEL_VALUE_BYTES_MAX} bytes, with no braces but {REVISION}");
+                self.problems.add(&key, format!("\"{}\" is no value of a label", shown(value)), fix);
+            }
+        }
+        ArmTargets { urls, labels }
+    }
+
+    /// The flag of a service.
+    pub(super) fn flag(&mut self, service: &Key, name: &ServiceName, written: Option<&written::Flag>) -> Flag {
+        let key = written.and_then(|flag| flag.key.as_deref()).unwrap_or(name.as_str());
+        self.word(&service.name("flag").name("key"), key, &FLAG_KEY);
+        let value = match written.and_then(|flag| flag.value) {
+            Some(written::FlagValue::Boolean) => FlagValue::Boolean,
+            Some(written::FlagValue::Variant) => FlagValue::Variant,
+            Some(written::FlagValue::Revision) | None => FlagValue::Revision,
+        };
+        Flag { key: key.into(), value }
+    }
+
+    /// Notes a list that is too long.
+    pub(super) fn at_most(&mut self, key: &Key, count: usize, most: usize, what: &str) {
+        if count > most {
+            self.problems.add(key, format!("has {count} {what}"), format!("write at most {most}"));
+        }
+    }
+}
+
+/// An HTTP address with a host and no name or password in it.
+pub(super) fn http_url(text: &str) -> Option<Url> {
+    let url = Url::parse(text).ok()?;
+    let plain = matches!(url.scheme(), "http" | "https") && url.has_host();
+    (plain && url.username().is_empty() && url.password().is_none()).then_some(url)
+}
+
+/// What is wrong with the address of a page, if anything is.
+fn wrong_with(url: &str) -> Option<&'static str> {
+    if url.len() > URL_BYTES_MAX {
+        return Some("is too long");
+    }
+    if has_other_placeholder(url) {
+        return Some("has another placeholder than {revision}");
+    }
+    let sample = url.replace(REVISION, "abcdef0");
+    match Url::parse(&sample) {
+        Ok(url) if !url.username().is_empty() || url.password().is_some() => Some("holds a user name or a password"),
+        Ok(_) if http_url(&sample).is_some() => None,
+        Ok(_) | Err(_) => Some("is no web address"),
+    }
+}
+
+fn has_other_placeholder(text: &str) -> bool {
+    text.replace(REVISION, "").contains(['{', '}'])
+}
+
+/// Whether no series can be read for both arms. The arms never have the same revision, so whatever bears it differs.
+fn are_told_apart(control: &ArmTargets, canary: &ArmTargets) -> bool {
+    let share_a_page = control.urls.iter().any(|url| !url.contains(REVISION) && canary.urls.contains(url));
+    let a_label_differs = control
+        .labels
+        .iter()
+        .any(|(label, value)| canary.labels.get(label).is_some_and(|other| other != value || value.contains(REVISION)));
+    !share_a_page || a_label_differs
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn arm(url: &str, label: Option<&str>) -> ArmTargets {
+        let labels = label.map(|value| ("version".to_owned(), value.to_owned()));
+        ArmTargets { urls: vec![url.into()], labels: BTreeMap::from_iter(labels) }
+    }
+
+    #[test]
+    fn arms_on_one_page_need_a_label_that_differs() {
+        let apart = |control: &ArmTargets, canary: &ArmTargets| are_told_apart(control, canary);
+        assert!(apart(&arm("a", None), &arm("b", None)));
+        assert!(!apart(&arm("a", None), &arm("a", None)));
+        assert!(!apart(&arm("a", Some("x")), &arm("a", None)), "the arm without the label reads every series");
+        assert!(!apart(&arm("a", Some("x")), &arm("a", Some("x"))));
+        assert!(apart(&arm("a", Some("x")), &arm("a", Some("y"))));
+        assert!(apart(&arm("a", Some(REVISION)), &arm("a", Some(REVISION))));
+        assert!(apart(&arm("a/{revision}", None), &arm("a/{revision}", None)));
+    }
+}

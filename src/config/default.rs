@@ -1,0 +1,84 @@
+//! Every default and every bound of a plain number, in one place. `config.example.toml` states each default, and a test
+//! holds it to that.
+//!
+//! The defaults suit a service with a few requests a second that is scraped every 15 s: the first stage is small enough to
+//! do little harm and long enough to be seen, and everything that acts without a person has to be written down.
+
+use std::{ops::RangeInclusive, time::Duration};
+
+const fn seconds(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+const MINUTE: u64 = 60;
+const HOUR: u64 = 60 * MINUTE;
+const DAY: u64 = 24 * HOUR;
+
+/// A span's default and the bounds it must keep.
+#[derive(Clone, Copy)]
+pub(super) struct SpanRule {
+    pub(super) default: Duration,
+    pub(super) least: Duration,
+    pub(super) most: Duration,
+}
+
+const fn span(default: Duration, least: Duration, most: Duration) -> SpanRule {
+    SpanRule { default, least, most }
+}
+
+/// A whole number's default and the bounds it must keep.
+#[derive(Clone)]
+pub(super) struct CountRule {
+    pub(super) default: u64,
+    pub(super) within: RangeInclusive<u64>,
+}
+
+const fn count(default: u64, within: RangeInclusive<u64>) -> CountRule {
+    CountRule { default, within }
+}
+
+/// Shorter spans than this cannot be told from the noise of a busy host.
+const TICK: Duration = Duration::from_millis(100);
+
+pub(super) const LISTEN: &str = "127.0.0.1:7420";
+pub(super) const ROLLOUTS_MAX: CountRule = count(100, 1..=10_000);
+pub(super) const FINISHED_KEPT: CountRule = count(200, 0..=100_000);
+pub(super) const JOURNAL_DIR: &str = "tollgate-journal";
+pub(super) const SNAPSHOT_EVERY: CountRule = count(1_000, 1..=1_000_000);
+pub(super) const SNAPSHOTS_KEPT: CountRule = count(3, 1..=1_000);
+pub(super) const GITHUB_API: &str = "https://api.github.com";
+pub(super) const WEBHOOK_SECRET_ENV: &str = "TOLLGATE_WEBHOOK_SECRET";
+pub(super) const GITHUB_TIMEOUT: SpanRule = span(seconds(15), TICK, seconds(5 * MINUTE));
+/// GitHub caps a webhook's body at 25 MB.
+pub(super) const BODY_BYTES_MAX: CountRule = count(25 * 1024 * 1024, 1_024..=64 * 1024 * 1024);
+pub(super) const LOG_FILTER: &str = "info";
+
+pub(super) const PATHS: &str = "**";
+pub(super) const STAGE_SHARES: [u16; 5] = [100, 500, 2_500, 5_000, 10_000];
+pub(super) const BAKE_TIME: SpanRule = span(seconds(5 * MINUTE), Duration::ZERO, seconds(30 * DAY));
+pub(super) const ALPHA: f64 = 0.001;
+/// A smaller one asks for more evidence than a test keeps: no rollback on evidence would ever come.
+pub(super) const ALPHA_LEAST: f64 = 1e-6;
+pub(super) const ALPHA_MOST: f64 = 0.5;
+pub(super) const MEASURE_EVERY: SpanRule = span(seconds(15), TICK, seconds(HOUR));
+pub(super) const SAMPLES_MIN: CountRule = count(100, 0..=1_000_000_000);
+pub(super) const STEP_MAX_BASIS_POINTS: u16 = 5_000;
+pub(super) const BLACKOUT_AFTER: SpanRule = span(seconds(2 * MINUTE), TICK, seconds(DAY));
+pub(super) const PATIENCE: SpanRule = span(seconds(HOUR), TICK, seconds(30 * DAY));
+pub(super) const PAUSE_MAX: SpanRule = span(seconds(DAY), seconds(1), seconds(30 * DAY));
+pub(super) const WATCH: SpanRule = span(seconds(15 * MINUTE), Duration::ZERO, seconds(30 * DAY));
+pub(super) const DEPLOY_WITHIN: SpanRule = span(seconds(2 * HOUR), seconds(1), seconds(30 * DAY));
+pub(super) const REPLY_WITHIN: SpanRule = span(seconds(MINUTE), TICK, seconds(HOUR));
+pub(super) const ATTEMPTS_MAX: CountRule = count(5, 1..=100);
+pub(super) const DRAINED_WITHIN: SpanRule = span(seconds(5 * MINUTE), TICK, seconds(DAY));
+pub(super) const PROPOSED_CHECKS_MAX: CountRule = count(8, 0..=50);
+pub(super) const PROPOSED_RATIO_MAX: f64 = 2.0;
+pub(super) const SLO_RATIO_MAX: f64 = 1.5;
+pub(super) const RATIO_MOST: f64 = 100.0;
+pub(super) const SLO_RATIONALE: &str = "an objective of the service";
+pub(super) const TOTAL_MIN: CountRule = count(100, 1..=1_000_000_000);
+pub(super) const BAD_MIN: CountRule = count(5, 1..=1_000_000_000);
+pub(super) const SCRAPE_INTERVAL: SpanRule = span(seconds(15), TICK, seconds(10 * MINUTE));
+pub(super) const SCRAPE_TIMEOUT: SpanRule = span(seconds(5), TICK, seconds(MINUTE));
+/// A slow request is one somewhere between a millisecond and an hour.
+pub(super) const SLOW_ABOVE: SpanRule = span(Duration::ZERO, Duration::from_millis(1), seconds(HOUR));

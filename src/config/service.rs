@@ -1,0 +1,222 @@
+//! One service: what was written of it becomes its policy.
+
+use std::time::Duration;
+
+use globset::Glob;
+
+use super::{
+    default,
+    key::{Key, shown},
+    meant::{Flag, Telemetry},
+    reading::{Reading, WordForm, in_words},
+    written,
+};
+use crate::{
+    domain::{Autonomy, Repository, ServiceName},
+    rollout::{Deployed, ServicePolicy, Stage},
+};
+
+/// Most globs of one service.
+pub const GLOBS_MAX: usize = 100;
+/// Longest glob, in bytes.
+const GLOB_BYTES_MAX: usize = 200;
+
+const NAME: WordForm = WordForm {
+    name: "name of a service",
+    fix: "a name of lower-case letters, digits and dashes",
+    bytes_max: 60,
+    is_legal: |word| {
+        word.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+            && !word.starts_with('-')
+            && !word.ends_with('-')
+    },
+};
+
+const BRANCH: WordForm = WordForm {
+    name: "name of a branch",
+    fix: "a branch such as \"main\"",
+    bytes_max: 255,
+    is_legal: |word| !word.chars().any(|c| c.is_control() || c.is_whitespace()),
+};
+
+/// What is meant by a service.
+pub(super) struct Service {
+    pub(super) name: ServiceName,
+    pub(super) policy: ServicePolicy,
+    pub(super) telemetry: Telemetry,
+    pub(super) flag: Flag,
+}
+
+impl Reading<'_> {
+    /// A service; `None` where its repository is unknown, which is a problem.
+    pub(super) fn service(&mut self, key: &Key, name: &str, written: &written::Service) -> Option<Service> {
+        self.word(key, name, &NAME);
+        let name = ServiceName::new(name);
+        let telemetry = self.telemetry(key, written.telemetry.as_ref());
+        let flag = self.flag(key, &name, written.flag.as_ref());
+        let policy = self.service_policy(key, written, &telemetry)?;
+        Some(Service { name, policy, telemetry, flag })
+    }
+
+    fn service_policy(
+        &mut self,
+        key: &Key,
+        written: &written::Service,
+        telemetry: &Telemetry,
+    ) -> Option<ServicePolicy> {
+        let repository = self.repository(&key.name("repository"), written.repository.as_deref());
+        let paths = self.globs(&key.name("paths"), written.paths.as_deref());
+        if let Some(branch) = &written.branch {
+            self.word(&key.name("branch"), branch, &BRANCH);
+        }
+        let (stages, step_max) = self.ladder(key, written);
+        let alpha = self.alpha(&key.name("alpha"), written.alpha);
+        let bounds = self.bounds(key, written);
+        let mut span =
+            |name: &str, written: &Option<written::Span>, rule| self.span(&key.name(name), written.as_ref(), rule);
+        let measure_every = span("measure_every", &written.measure_every, default::MEASURE_EVERY);
+        let blackout_after = span("blackout_after", &written.blackout_after, default::BLACKOUT_AFTER);
+        let patience = span("patience", &written.patience, default::PATIENCE);
+        let pause_max = span("pause_max", &written.pause_max, default::PAUSE_MAX);
+        let watch = span("watch", &written.watch, default::WATCH);
+        let deploy_within = span("deploy_within", &written.deploy_within, default::DEPLOY_WITHIN);
+        let reply_within = span("reply_within", &written.reply_within, default::REPLY_WITHIN);
+        let drained_within = span("drained_within", &written.drained_within, default::DRAINED_WITHIN);
+        self.check_rhythm(key, measure_every, telemetry);
+        self.check_longer(key, ("blackout_after", blackout_after), measure_every);
+        self.check_longer(key, ("drained_within", drained_within), measure_every);
+        self.check_patience(key, patience, &stages);
+        let samples_min = self.count(&key.name("samples_min"), written.samples_min, &default::SAMPLES_MIN);
+        let attempts_max = self.count(&key.name("attempts_max"), written.attempts_max, &default::ATTEMPTS_MAX);
+        Some(ServicePolicy {
+            repository: repository?,
+            paths,
+            branch: written.branch.clone(),
+            deployed: written.deployed.map_or(Deployed::OnMerge, Into::into),
+            autonomy: written.autonomy.map_or(Autonomy::Guard, Into::into),
+            stages,
+            bounds,
+            alpha,
+            measure_every,
+            samples_min,
+            step_max,
+            blackout_after,
+            patience,
+            pause_max,
+            watch,
+            deploy_within,
+            reply_within,
+            attempts_max: u32::try_from(attempts_max).unwrap_or(u32::MAX),
+            drained_within,
+        })
+    }
+
+    fn repository(&mut self, key: &Key, written: Option<&str>) -> Option<Repository> {
+        let Some(text) = written else {
+            self.missing(key, "\"owner/name\"");
+            return None;
+        };
+        let repository = text.parse().ok();
+        if repository.is_none() {
+            self.problems.add(key, format!("\"{}\" is no repository", shown(text)), "write \"owner/name\"");
+        }
+        repository
+    }
+
+    fn globs(&mut self, key: &Key, written: Option<&[String]>) -> Vec<String> {
+        let Some(globs) = written else { return vec![default::PATHS.into()] };
+        if globs.is_empty() {
+            self.problems.add(key, "names no path", "write [\"**\"] for every path, or remove it");
+        }
+        self.at_most(key, globs.len(), GLOBS_MAX, "globs");
+        for (place, glob) in globs.iter().enumerate().take(GLOBS_MAX) {
+            let wrong = if glob.is_empty() || glob.len() > GLOB_BYTES_MAX {
+                format!("has {} bytes", glob.len())
+            } else if glob.starts_with('/') || glob.starts_with("./") {
+                format!("\"{}\" matches nothing, for paths start at the repository's root", shown(glob))
+            } else if Glob::new(glob).is_err() {
+                format!("\"{}\" is no glob", shown(glob))
+            } else {
+                continue;
+            };
+            let fix = format!("write 1 to {GLOB_BYTES_MAX} bytes, such as \"services/shop/**\"");
+            self.problems.add(&key.at(place), wrong, fix);
+        }
+        globs.to_vec()
+    }
+
+    fn alpha(&mut self, key: &Key, written: Option<f64>) -> f64 {
+        let alpha = written.unwrap_or(default::ALPHA);
+        let (least, most) = (default::ALPHA_LEAST, default::ALPHA_MOST);
+        if (least..=most).contains(&alpha) {
+            return alpha;
+        }
+        let (what, fix) = if alpha > 0.0 && alpha < least {
+            (format!("{alpha} asks for more evidence than there can be"), format!("write at least {least}"))
+        } else if alpha > most && alpha <= 1.0 {
+            (
+                format!("{alpha} would roll back every other harmless change"),
+                format!("write at most {most}, such as 0.001"),
+            )
+        } else {
+            (format!("{alpha} is no probability"), format!("write a number between 0 and {most}, such as 0.001"))
+        };
+        self.problems.add(key, what, fix);
+        default::ALPHA
+    }
+
+    /// A measurement needs a scrape in it.
+    fn check_rhythm(&mut self, key: &Key, measure_every: Duration, telemetry: &Telemetry) {
+        let (measure, interval) = (key.name("measure_every"), key.name("telemetry").name("interval"));
+        if self.are_fine(&[&measure, &interval]) && measure_every < telemetry.interval {
+            let what = format!(
+                "{} is shorter than the time between scrapes, {}",
+                in_words(measure_every),
+                in_words(telemetry.interval)
+            );
+            self.problems.add(&measure, what, "write a longer one, or a shorter telemetry.interval");
+        }
+    }
+
+    /// What is known by measuring cannot be known sooner than the next measurement.
+    fn check_longer(&mut self, key: &Key, (name, span): (&str, Duration), measure_every: Duration) {
+        let (key, measure) = (key.name(name), key.name("measure_every"));
+        if self.are_fine(&[&key, &measure]) && span <= measure_every {
+            let what = format!("{} is over before the next measurement, {}", in_words(span), in_words(measure_every));
+            self.problems.add(&key, what, "write several times measure_every");
+        }
+    }
+
+    /// A stage that must be held longer than it may be could only end in a rollback.
+    fn check_patience(&mut self, key: &Key, patience: Duration, stages: &[Stage]) {
+        let patience_key = key.name("patience");
+        if !self.are_fine(&[&patience_key, &key.name("stages")]) {
+            return;
+        }
+        let longest = stages.iter().map(|stage| stage.bake_time).max().unwrap_or_default();
+        if patience < longest {
+            let what = format!("{} is shorter than a stage's bake time, {}", in_words(patience), in_words(longest));
+            self.problems.add(&patience_key, what, "write a longer one, or a shorter bake_time");
+        }
+    }
+}
+
+impl From<written::Deployed> for Deployed {
+    fn from(written: written::Deployed) -> Self {
+        match written {
+            written::Deployed::OnMerge => Self::OnMerge,
+            written::Deployed::WhenTold => Self::WhenTold,
+        }
+    }
+}
+
+impl From<written::Autonomy> for Autonomy {
+    fn from(written: written::Autonomy) -> Self {
+        match written {
+            written::Autonomy::Observe => Self::Observe,
+            written::Autonomy::Advise => Self::Advise,
+            written::Autonomy::Guard => Self::Guard,
+            written::Autonomy::Auto => Self::Auto,
+        }
+    }
+}
