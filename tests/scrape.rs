@@ -298,6 +298,36 @@ async fn a_redirect_is_followed_within_the_host_and_never_to_another() {
 }
 
 #[tokio::test]
+async fn redirects_have_a_limit() {
+    let (pods, mut asker) = pair().await;
+    pods.metrics("end", "hits_total{code=\"200\"} 104");
+    for hop in 1..scrape::REDIRECTS_MAX {
+        pods.show(&format!("hop{hop}"), Shows::To(format!("/hop{}/metrics", hop + 1)));
+    }
+    pods.show(&format!("hop{}", scrape::REDIRECTS_MAX), Shows::To("/end/metrics".into()));
+    pods.show("new", Shows::To("/hop2/metrics".into()));
+    assert_eq!(arms(&asker.window(SOON).await, 0)[1], counts(0, 4), "as many as are followed");
+    pods.show("new", Shows::To("/hop1/metrics".into()));
+    pods.some_rounds().await;
+    asker.window(1_000).await;
+    unavailable(&arms(&asker.window(1_000).await, 0)[1].clone().unwrap_err(), "answered status 307");
+}
+
+#[tokio::test]
+async fn the_number_of_pairs_that_are_read_at_once_has_a_limit() {
+    let pods = Pods::start().await;
+    let mut targets = targets(&[pods.url("old")], &[pods.url("{revision}")]);
+    targets.interval = Duration::from_secs(60);
+    let asker = Asker::with(config(targets), vec![errors()]);
+    for pair in 0..=scrape::PAIRS_MAX {
+        let ask = Ask { canary: format!("{pair:0>8}").parse().unwrap(), ..asker.ask(0) };
+        let refused = arms(&asker.scrape.measure(ask).await, 0)[1].clone().unwrap_err();
+        let why = refused.to_string();
+        assert_eq!(why.contains("more than 256 pairs"), pair == scrape::PAIRS_MAX, "{pair}: {why}");
+    }
+}
+
+#[tokio::test]
 async fn an_answer_from_another_host_is_refused_whatever_client_is_used() {
     let (near, far) = (Pods::start().await, Pods::start().await);
     near.metrics("old", "hits_total 1");
