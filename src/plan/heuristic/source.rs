@@ -367,7 +367,7 @@ impl<'a> Source<'a> {
                 }
                 previous = Some(line.number);
             }
-            test |= language == Language::Rust && (trimmed.starts_with("#[cfg(test)]") || is_tests_module(trimmed));
+            test |= language == Language::Rust && (trimmed.starts_with("#[cfg(test)") || is_tests_module(trimmed));
             let comment = language.comments().iter().any(|mark| trimmed.starts_with(mark)) || trimmed == "*";
             rows.push(Row { hunk, comment, test, ..row });
         }
