@@ -40,7 +40,7 @@ pub enum Origin {
 pub enum Weight {
     /// Its finding can roll back.
     Critical,
-    /// Its finding is shown, and holds at most.
+    /// Its finding is shown to people and moves nothing.
     Advisory,
 }
 

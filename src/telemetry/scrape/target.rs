@@ -166,17 +166,12 @@ fn histogram_gain(
 /// What one SLI gained, from what each series gained.
 fn gain(sli: &Sli, counters: &BySeries<f64>, gauges: &BySeries<f64>, histograms: &BySeries<Buckets>) -> Gain {
     let found = match sli {
-        Sli::Ratio { bad, total } | Sli::EventsPerTraffic { events: bad, traffic: total } => sum(bad, counters)
-            .and_then(|bad| {
-                // A counter of errors is born at the first error: that there is none yet is a zero.
-                Ok(Gain::Counts { bad: bad.unwrap_or(0.0), total: sum(total, counters)? })
-            }),
-        Sli::Latency { histogram, .. } => {
-            matching(histogram, histograms).try_fold(Gain::Histogram(None), |mut gain, (_, buckets)| {
-                gain.add(Gain::Histogram(Some(buckets.clone()?)));
-                Ok(gain)
-            })
+        Sli::Ratio { bad, total } | Sli::EventsPerTraffic { events: bad, traffic: total } => {
+            // A counter of errors is born at the first error: that there is none yet is a zero.
+            sum(bad, counters)
+                .and_then(|bad| Ok(Gain::Counts { bad: bad.unwrap_or(0.0), total: sum(total, counters)? }))
         }
+        Sli::Latency { histogram, .. } => latency(histogram, histograms),
         Sli::Level { gauge } => {
             matching(gauge, gauges).try_fold(Gain::Level { sum: 0.0, series: 0 }, |mut gain, (_, value)| {
                 gain.add(Gain::Level { sum: value.clone()?, series: 1 });
@@ -199,9 +194,43 @@ fn matching<'a, T>(
         .filter(|(series, _)| selector.accepts(&series.labels))
 }
 
-/// The sum over the series; nothing where there are none.
+/// The sum over the series; nothing where the metric is not there.
+///
+/// A page of metrics is complete, so where the metric is there and only no series is meant (a route that nobody asked
+/// for yet), the sum is zero. A label that no series of the metric has is another matter: it was renamed or misspelt.
 fn sum(selector: &Selector, counters: &BySeries<f64>) -> Result<Option<f64>, Text> {
-    matching(selector, counters).try_fold(None, |sum, (_, gain)| Ok(add_present(sum, Some(gain.clone()?))))
+    let sum = matching(selector, counters).try_fold(None, |sum, (_, gain)| {
+        Ok::<_, Text>(add_present(sum, Some(gain.clone()?)))
+    })?;
+    Ok(sum.or(family(selector, counters)?.map(|_| 0.0)))
+}
+
+/// As [`sum`], for buckets.
+fn latency(selector: &Selector, histograms: &BySeries<Buckets>) -> Result<Gain, Text> {
+    let gain = matching(selector, histograms).try_fold(Gain::Histogram(None), |mut gain, (_, buckets)| {
+        gain.add(Gain::Histogram(Some(buckets.clone()?)));
+        Ok::<_, Text>(gain)
+    })?;
+    match (gain, family(selector, histograms)?) {
+        (Gain::Histogram(None), Some(Ok(other))) => {
+            let counts = vec![0.0; other.counts.len()];
+            Ok(Gain::Histogram(Some(Buckets { bounds: other.bounds.clone(), counts })))
+        }
+        (gain, _) => Ok(gain),
+    }
+}
+
+/// Some series of the selector's metric, whatever its labels; an error where none of them has a label that is asked for.
+fn family<'a, T>(selector: &Selector, gained: &'a BySeries<T>) -> Result<Option<&'a Result<T, Text>>, Text> {
+    let first = Series { name: selector.metric.clone(), labels: BTreeMap::new() };
+    let of_metric = || gained.range(first.clone()..).take_while(|(series, _)| series.name == selector.metric);
+    let Some((_, some)) = of_metric().next() else { return Ok(None) };
+    let unknown = selector.matchers.iter().map(|matcher| &matcher.label);
+    let mut unknown = unknown.filter(|label| !of_metric().any(|(series, _)| series.labels.contains_key(*label)));
+    match unknown.next() {
+        Some(label) => Err(Text::new(format!("no series of {} has the label {label}", selector.metric))),
+        None => Ok(Some(some)),
+    }
 }
 
 fn mix(counter: &Selector, by: &str, counters: &BySeries<f64>) -> Result<Gain, Text> {
@@ -222,6 +251,22 @@ fn mix(counter: &Selector, by: &str, counters: &BySeries<f64>) -> Result<Gain, T
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_route_nobody_asked_for_is_zero_and_a_label_nobody_has_is_wrong() {
+        let series = |labels: &[(&str, &str)]| Series {
+            name: "requests".into(),
+            labels: labels.iter().map(|(label, value)| ((*label).into(), (*value).into())).collect(),
+        };
+        let counters = BySeries::from([(series(&[("route", "/browse")]), Ok(3.0))]);
+        let on = |label: &str, value: &str| {
+            sum(&Selector::metric("requests").with(label, Match::Is(value.into())), &counters)
+        };
+        assert_eq!(on("route", "/browse"), Ok(Some(3.0)));
+        assert_eq!(on("route", "/checkout"), Ok(Some(0.0)));
+        assert!(on("path", "/checkout").unwrap_err().as_str().contains("label path"));
+        assert_eq!(sum(&Selector::metric("other"), &counters), Ok(None));
+    }
     use crate::{
         domain::Match,
         telemetry::{exposition::parse, scrape::BUCKETS_MAX},
