@@ -13,6 +13,7 @@ pub mod live;
 pub mod metrics;
 pub mod ofrep;
 pub mod page;
+pub mod webhooks;
 
 use std::{any::Any, collections::BTreeSet, io, sync::Arc, time::Duration};
 
