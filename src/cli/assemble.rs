@@ -1,18 +1,19 @@
 //! From a configuration to a running daemon with its web side: the one place where all rooms meet. `serve` and `demo`
 //! run exactly this.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use secrecy::SecretString;
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 
 use crate::{
     config::{self, Config},
     daemon::{self, Clock, Handle, Metrics, Wings},
-    forge::GitHub,
-    journal::Journal,
-    telemetry, traffic, web,
+    forge::{self, GitHub},
+    journal::{self, Journal},
+    telemetry::{self, scrape},
+    traffic,
+    web::{self, webhooks::Inlet},
 };
 
 /// A daemon and its web side, up.
@@ -36,21 +37,22 @@ pub(super) async fn bind(listen: SocketAddr) -> anyhow::Result<TcpListener> {
 /// Opens the journal, starts the loop, and serves.
 pub(super) async fn assemble(config: Config, listener: TcpListener) -> anyhow::Result<Assembled> {
     let address = listener.local_addr().context("no local address")?;
-    let journal = config.journal.clone();
-    let opened = tokio::task::spawn_blocking(move || Journal::open(journal_options(journal))).await?;
-    let (journal, fleet, recovery) = opened?;
-    tracing::info!(%recovery, "journal open");
+    let options = journal_options(&config.journal);
+    let (journal, fleet, recovery) = tokio::task::spawn_blocking(move || Journal::open(options)).await??;
+    tracing::info!(entries = recovery.last_seq, folded = recovery.folded, open = fleet.open_rollouts(), "journal open");
+    for remark in &recovery.remarks {
+        tracing::warn!("journal: {remark}");
+    }
     let clock = Clock::starting_at(fleet.now());
     let now = {
         let clock = clock.clone();
         Arc::new(move || clock.now())
     };
-    let flags = traffic::Flags::new(flags_config(&config));
-    let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy().build()?;
-    let scrape = telemetry::scrape::start(scrape_config(&config), now, client);
+    let flags = traffic::Flags::new(&flags_config(&config))?;
+    let telemetry = telemetry::build(telemetry::Config::Scrape(scrape_config(&config)), now)?;
     let forge = GitHub::new(&github_config(&config))?;
     let metrics = Arc::new(Metrics::new());
-    let wings = Wings { forge: Arc::new(forge), telemetry: Arc::new(scrape), actuator: Arc::new(flags.clone()) };
+    let wings = Wings { forge: Arc::new(forge), telemetry, actuator: Arc::new(flags.clone()) };
     let service_names = config.policy.services.keys().cloned().collect();
     let parts = daemon::Parts {
         policy: Arc::new(config.policy.clone()),
@@ -64,7 +66,9 @@ pub(super) async fn assemble(config: Config, listener: TcpListener) -> anyhow::R
     let mut ready = daemon.ready.clone();
     // Flags are answered once the fleet has put back in force what stood before.
     let _ = ready.wait_for(|ready| *ready).await;
-    let webhooks = web::webhooks::routes(daemon.handle.clone(), config.github.webhook_secret.clone(), config.github.body_bytes_max);
+    let webhooks = Inlet::new(daemon.handle.clone(), config.github.webhook_secret.clone())
+        .body_bytes_max(config.github.body_bytes_max)
+        .routes();
     let router = web::router(web::Parts {
         handle: daemon.handle.clone(),
         api_token: config.api_token.clone(),
@@ -96,5 +100,54 @@ impl Assembled {
         let web = self.web.await.context("the web side broke down")?;
         self.daemon.stop().await.map_err(anyhow::Error::msg)?;
         web.context("the web side failed")
+    }
+}
+
+/// How often one call to GitHub is tried before the fleet is told; the fleet tries again, with longer pauses.
+const GITHUB_ATTEMPTS_MAX: u32 = 3;
+/// How long scraped increments are kept. A window older than this cannot be counted any more.
+const SCRAPES_KEPT_MIN: Duration = Duration::from_secs(600);
+
+fn journal_options(config: &config::Journal) -> journal::Options {
+    journal::Options {
+        snapshot_every: config.snapshot_every,
+        keep: config.keep,
+        ..journal::Options::at(&config.dir)
+    }
+}
+
+fn flags_config(config: &Config) -> traffic::flags::Config {
+    let flag = |flag: &config::Flag| traffic::flags::FlagConfig {
+        key: flag.key.clone(),
+        value: match flag.value {
+            config::FlagValue::Boolean => traffic::flags::FlagValue::Boolean,
+            config::FlagValue::Variant => traffic::flags::FlagValue::Variant,
+            config::FlagValue::Revision => traffic::flags::FlagValue::Revision,
+        },
+    };
+    traffic::flags::Config { flags: config.traffic.iter().map(|(name, of)| (name.clone(), flag(of))).collect() }
+}
+
+fn scrape_config(config: &Config) -> scrape::Config {
+    let arm = |arm: &config::ArmTargets| scrape::ArmTargets { urls: arm.urls.clone(), labels: arm.labels.clone() };
+    let targets = |of: &config::Telemetry| scrape::ServiceTargets {
+        control: arm(&of.control),
+        canary: arm(&of.canary),
+        interval: of.interval,
+        timeout: of.timeout,
+    };
+    let longest = config.policy.services.values().map(|service| service.measure_every).max().unwrap_or_default();
+    scrape::Config {
+        services: config.telemetry.iter().map(|(name, of)| (name.clone(), targets(of))).collect(),
+        keep: SCRAPES_KEPT_MIN.max(longest.saturating_mul(20)),
+    }
+}
+
+pub(super) fn github_config(config: &Config) -> forge::Config {
+    forge::Config {
+        api: config.github.api.clone(),
+        token: config.github.token.clone(),
+        timeout: config.github.timeout,
+        attempts_max: GITHUB_ATTEMPTS_MAX,
     }
 }

@@ -13,12 +13,13 @@ pub struct Args {
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let (text, is_right) = config::check(&args.file);
-    if is_right {
-        println!("{text}");
+    let read = config::load(&args.file, &super::environment);
+    let told = config::check(&read, &args.file.display().to_string());
+    if read.is_ok() {
+        print!("{told}");
         Ok(ExitCode::SUCCESS)
     } else {
-        eprintln!("{text}");
+        eprint!("{told}");
         Ok(ExitCode::from(super::BAD_CONFIG))
     }
 }

@@ -45,6 +45,12 @@ pub(super) fn export(args: &ExportArgs) -> anyhow::Result<ExitCode> {
 
 pub(super) fn restore(args: &RestoreArgs) -> anyhow::Result<ExitCode> {
     let report = journal::restore(&args.from, &args.into)?;
-    println!("{report}");
+    println!("restored {} entries, {} to {}", report.entries, report.first_seq, report.last_seq);
+    if let Some(snapshot) = report.snapshot {
+        println!("the export begins with a snapshot after entry {snapshot}");
+    }
+    if report.torn_bytes > 0 {
+        println!("its last line was torn and left out: {} bytes", report.torn_bytes);
+    }
     Ok(ExitCode::SUCCESS)
 }

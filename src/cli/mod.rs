@@ -13,9 +13,11 @@ mod serve;
 pub mod status;
 pub mod watch;
 
-use std::process::ExitCode;
+use std::{path::Path, process::ExitCode};
 
 use clap::{Parser, Subcommand};
+
+use crate::config::{self, Config};
 
 /// Exit code for a bad configuration, as in `sysexits.h`.
 const BAD_CONFIG: u8 = 64;
@@ -48,6 +50,20 @@ enum Command {
     Restore(journal::RestoreArgs),
     #[command(flatten)]
     Order(command::Order),
+}
+
+/// A variable of the environment, which is where secrets come from.
+fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// Reads a configuration, or says everything that is wrong with it and gives the exit code.
+fn read_config(path: &Path) -> Result<Config, ExitCode> {
+    let read = config::load(path, &environment);
+    if read.is_err() {
+        eprint!("{}", config::check(&read, &path.display().to_string()));
+    }
+    read.map_err(|_| ExitCode::from(BAD_CONFIG))
 }
 
 /// Runs what was typed.

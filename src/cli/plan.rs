@@ -5,7 +5,6 @@ use std::{io::Read, path::PathBuf, process::ExitCode};
 use anyhow::Context;
 
 use crate::{
-    config,
     domain::{Diff, Repository, ServiceName, WayBack},
     forge::{self, GitHub},
     plan::{self, Admission},
@@ -36,12 +35,9 @@ pub struct Args {
 }
 
 pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let config = match config::load(&args.config) {
+    let config = match super::read_config(&args.config) {
         Ok(config) => config,
-        Err(problems) => {
-            eprintln!("{}", config::render(&problems));
-            return Ok(ExitCode::from(super::BAD_CONFIG));
-        }
+        Err(code) => return Ok(code),
     };
     let (name, service) = choose(&config.policy.services, args.service.as_deref())?;
     let diff = match (&args.diff, &args.pull_request) {
@@ -84,7 +80,7 @@ fn read_diff(path: &PathBuf) -> anyhow::Result<Diff> {
     } else {
         bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     }
-    forge::diff::read(&bytes).with_context(|| format!("{} is no unified diff", path.display()))
+    forge::diff::read(&bytes, &forge::diff::Limits::default()).with_context(|| format!("{} is no unified diff", path.display()))
 }
 
 fn parse_pull_request(text: &str) -> anyhow::Result<(Repository, u64)> {

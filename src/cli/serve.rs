@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use crate::config::{self, Config, LogFormat};
+use crate::config::{Config, LogFormat};
 
 use super::assemble;
 
@@ -15,12 +15,9 @@ pub struct Args {
 }
 
 pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let config = match config::load(&args.config) {
+    let config = match super::read_config(&args.config) {
         Ok(config) => config,
-        Err(problems) => {
-            eprintln!("{}", config::render(&problems));
-            return Ok(ExitCode::from(super::BAD_CONFIG));
-        }
+        Err(code) => return Ok(code),
     };
     log(&config);
     for warning in &config.warnings {

@@ -15,7 +15,9 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Whether an address that other machines reach was asked for. Then `api_token` is set.
     pub public: bool,
-    /// What a caller of the API must show; `None` leaves the API open to whoever reaches the loopback address.
+    /// Names under which the page and the API may be asked for, besides the address itself.
+    pub allowed_hosts: Vec<String>,
+    /// What a caller must show to act; with `None` nobody can act over the API. Reading needs none.
     pub api_token: Option<SecretString>,
     /// Where the record is kept.
     pub journal: Journal,

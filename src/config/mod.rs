@@ -205,6 +205,7 @@ impl Reading<'_> {
             policy: Policy { version, services: services.policies, rollouts_max, finished_kept },
             listen: doors.listen,
             public: doors.public,
+            allowed_hosts: doors.allowed_hosts,
             api_token: doors.api_token,
             journal,
             github,

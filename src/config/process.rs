@@ -21,6 +21,7 @@ const API_BYTES_MAX: usize = 512;
 pub(super) struct Doors {
     pub(super) listen: SocketAddr,
     pub(super) public: bool,
+    pub(super) allowed_hosts: Vec<String>,
     pub(super) api_token: Option<SecretString>,
 }
 
@@ -60,7 +61,15 @@ impl Reading<'_> {
                 Some(_) => {}
             }
         }
-        Some(Doors { listen, public, api_token })
+        let allowed_hosts = file.allowed_hosts.clone().unwrap_or_default();
+        for (i, host) in allowed_hosts.iter().enumerate() {
+            let is_name = !host.is_empty() && host.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.'));
+            if !is_name {
+                let what = format!("\"{}\" is no host name", shown(host));
+                self.problems.add(&Key::root().name("allowed_hosts").item(i), what, "write a name without a port, such as \"tollgate.example.com\"");
+            }
+        }
+        Some(Doors { listen, public, allowed_hosts, api_token })
     }
 
     pub(super) fn journal(&mut self, written: Option<&written::Journal>) -> Journal {

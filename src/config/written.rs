@@ -17,6 +17,8 @@ pub(super) struct File {
     pub(super) listen: Option<String>,
     /// Whether `listen` may be an address that other machines reach.
     pub(super) allow_public: Option<bool>,
+    /// Names under which the page and the API may be asked for, besides the address itself.
+    pub(super) allowed_hosts: Option<Vec<String>>,
     /// What a caller of the API must show.
     pub(super) api_token: Option<Secret>,
     /// Limits over all services.

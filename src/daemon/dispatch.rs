@@ -146,7 +146,7 @@ impl Lane {
 fn fetch_error(error: forge::Error) -> FetchError {
     let why = Text::new(error.to_string());
     match error {
-        forge::Error::Unavailable { .. } => FetchError::Unavailable(why),
+        forge::Error::Unavailable(_) => FetchError::Unavailable(why),
         forge::Error::Refused(_) | forge::Error::Malformed(_) => FetchError::Refused(why),
     }
 }

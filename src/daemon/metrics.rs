@@ -7,7 +7,7 @@
 use std::{
     collections::BTreeSet,
     fmt,
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+    sync::{Mutex, PoisonError, atomic::Ordering},
 };
 
 use prometheus_client::{

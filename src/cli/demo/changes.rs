@@ -27,7 +27,7 @@ pub(super) const GOOD: Story = Story {
     base: STABLE,
     revision: "900dc0de0000000000000000000000000000b002",
     diff: include_str!("good.diff"),
-    behaviour: Behaviour::default,
+    behaviour: Behaviour::healthy,
 };
 
 pub(super) const BAD: Story = Story {
@@ -37,5 +37,5 @@ pub(super) const BAD: Story = Story {
     base: GOOD.revision,
     revision: "badc0de00000000000000000000000000000c003",
     diff: include_str!("bad.diff"),
-    behaviour: || Behaviour::default().failing(Page::Checkout, BROKEN_CHECKOUTS),
+    behaviour: || Behaviour::healthy().failing(Page::Checkout, BROKEN_CHECKOUTS),
 };

@@ -36,6 +36,7 @@ pub(super) struct Stage {
     shop: Shop,
     github: StandIn,
     client: reqwest::Client,
+    now: Now,
     token: String,
     webhook_secret: SecretString,
     struck: watch::Sender<bool>,
@@ -57,7 +58,7 @@ impl Stage {
         let shop_url = format!("http://{}", shop_listener.local_addr()?);
         let shop = Shop::new(SEED, Arc::clone(&now));
         let stable: Revision = STABLE.parse().map_err(anyhow::Error::msg)?;
-        shop.deploy(&stable, Behaviour::default()).ok().context("the shop takes no version")?;
+        shop.deploy(&stable, Behaviour::healthy()).ok().context("the shop takes no version")?;
         tokio::spawn(shop.clone().serve(shop_listener, wait_for(is_struck.clone())));
 
         let github_listener = TcpListener::bind((listen.ip(), 0)).await?;
@@ -77,7 +78,7 @@ impl Stage {
             _ => None,
         };
         let config = config::read(&text, "demo.toml", &environment)
-            .map_err(|problems| anyhow::anyhow!("{}", config::render(&problems)))?;
+            .map_err(|problems| anyhow::anyhow!("{}", config::check(&Err(problems), "demo.toml")))?;
         let daemon = assemble::assemble(config, listener).await?;
         screen.follow(&daemon.handle);
 
@@ -90,7 +91,7 @@ impl Stage {
             shop: shop_url,
             stable: stable.clone(),
             seed: SEED,
-            now,
+            now: Arc::clone(&now),
         };
         let visitors = Visitors::start(options, client.clone());
         let stage = Self {
@@ -99,6 +100,7 @@ impl Stage {
             shop,
             github,
             client,
+            now,
             token,
             webhook_secret: webhook_secret.into(),
             struck,
@@ -121,13 +123,15 @@ impl Stage {
             number: story.pull_request,
             title: story.title.into(),
             author: story.author.into(),
-            merged_by: story.author.into(),
-            base: story.base.into(),
-            head: story.revision.into(),
-            merge_commit_sha: story.revision.into(),
+            merged_by: Some(story.author.into()),
+            branch: "main".into(),
+            base: story.base.parse().map_err(anyhow::Error::msg)?,
+            head: revision.clone(),
+            merge_commit_sha: Some(revision.clone()),
+            merged_at: Some((self.now)()),
             diff: story.diff.into(),
         };
-        self.github.add(pull.clone());
+        self.github.put(pull.clone());
         self.shop.deploy(&revision, (story.behaviour)()).ok().context("the shop takes no version")?;
         self.deliver(&pull).await?;
         self.tell_deployed(&revision).await?;
@@ -148,7 +152,7 @@ impl Stage {
     /// Delivers the signed webhook of a merge, as GitHub does.
     async fn deliver(&self, pull: &stand_in::Pull) -> anyhow::Result<()> {
         let delivery = format!("demo-{}", pull.number);
-        let (headers, body) = stand_in::signed_merge_delivery(pull, &self.webhook_secret, &delivery);
+        let (headers, body) = stand_in::signed_merge_delivery(pull, &self.webhook_secret, &delivery)?;
         let url = format!("{}webhooks/github", self.page());
         let answer = self.client.post(url).headers(headers).body(body).send().await?;
         anyhow::ensure!(answer.status().is_success(), "the webhook was answered {}", answer.status());
