@@ -35,10 +35,10 @@ pub(super) fn fitting(table: &DeTable<'_>, schema: &Value, problems: &mut Proble
     Value::Object(fitting_table(&Key::root(), table, schema, problems))
 }
 
-fn fitting_table(key: &Key, table: &DeTable<'_>, schema: &Value, problems: &mut Problems<'_>) -> Map<String, Value> {
+fn fitting_table(parent: &Key, table: &DeTable<'_>, schema: &Value, problems: &mut Problems<'_>) -> Map<String, Value> {
     let mut kept = Map::new();
     for (name, value) in table {
-        let (name, key) = (name.get_ref().as_ref(), key.name(name.get_ref()));
+        let (name, key) = (name.get_ref().as_ref(), parent.name(name.get_ref()));
         let known = schema.get("properties").and_then(Value::as_object);
         let expected = known
             .and_then(|known| known.get(name))
@@ -52,6 +52,9 @@ fn fitting_table(key: &Key, table: &DeTable<'_>, schema: &Value, problems: &mut 
             None => {
                 let known: Vec<&str> = known.into_iter().flatten().map(|(name, _)| name.as_str()).collect();
                 problems.refuse_form(&key, "is no setting", other_word(name, &known));
+                if let Some(meant) = closest(name, &known).filter(|meant| !table.contains_key(*meant)) {
+                    problems.silence(&parent.name(meant));
+                }
             }
         }
     }

@@ -1,7 +1,7 @@
 //! What was written becomes what is meant; refused before anything starts.
 //!
 //! # Two steps
-//! [`written`] is the file exactly as typed; [`Config`] is what is meant by it, checked and complete. Between them a file
+//! `written` is the file exactly as typed; [`Config`] is what is meant by it, checked and complete. Between them a file
 //! passes three readers: `toml` parses it, `form` holds it against the schema of what can be written, and one file a
 //! subject (`process`, `service`, `stages`, `objectives`, `series`, `arms`, `secret`) reads the meaning. The readers never
 //! stop at the first mistake: a file is refused with every problem at once, each with its line and what to write instead.
@@ -56,7 +56,7 @@ use self::{
     problem::Problems,
     reading::Reading,
 };
-use crate::rollout::Policy;
+use crate::{domain::Text, rollout::Policy};
 
 /// Largest file, in bytes.
 pub const FILE_BYTES_MAX: usize = 1024 * 1024;
@@ -154,7 +154,7 @@ fn read_for(
         // The parser's guesses at what a broken file might mean would only add problems that are none.
         let problem = |error: &toml::de::Error| Problem {
             line: error.span().map(|span| source.line_at(span.start)),
-            ..whole_file(file_name, format!("is no TOML: {}", key::shown(error.message())), "mend the syntax")
+            ..whole_file(file_name, format!("is no TOML: {}", Text::new(error.message())), "mend the syntax")
         };
         return Err(errors.iter().take(PROBLEMS_MAX).map(problem).collect());
     }

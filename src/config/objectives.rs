@@ -172,7 +172,9 @@ impl Reading<'_> {
         entries: &[CatalogueEntry],
     ) -> Vec<Check> {
         self.at_most(key, written.len(), SLIS_MAX, "objectives");
-        let by_name: BTreeMap<&str, &Sli> = entries.iter().map(|entry| (entry.name.as_str(), &entry.sli)).collect();
+        // Of two with one name the first counts, so the last is put in first.
+        let by_name: BTreeMap<&str, &Sli> =
+            entries.iter().rev().map(|entry| (entry.name.as_str(), &entry.sli)).collect();
         let mut taken = BTreeSet::new();
         let mut checks: Vec<Check> = Vec::new();
         for (place, slo) in written.iter().enumerate().take(SLIS_MAX) {

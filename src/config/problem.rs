@@ -59,6 +59,12 @@ impl<'a> Problems<'a> {
         self.refused_forms.insert(key.clone());
     }
 
+    /// Says nothing more of a setting: what is wrong with it was told under another key.
+    pub(super) fn silence(&mut self, key: &Key) {
+        self.keys.insert(key.clone());
+        self.refused_forms.insert(key.clone());
+    }
+
     /// The meaning of a setting is wrong. Silent where its form was refused already, or that of a table around it.
     pub(super) fn add(&mut self, key: &Key, what: impl Into<String>, fix: impl Into<String>) {
         if !key.prefixes().any(|prefix| self.refused_forms.contains(&prefix)) {

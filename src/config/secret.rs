@@ -37,6 +37,7 @@ impl Reading<'_> {
                 self.problems.add(key, "names a variable and a file", "keep one of `env` and `file`");
                 None
             }
+            Some((None, None)) if !self.are_fine(&[key]) => None,
             Some((None, None)) => {
                 self.missing(key, "{ env = \"NAME\" } or { file = \"path\" }");
                 None

@@ -69,6 +69,9 @@ impl Reading<'_> {
                 found.into_iter().flatten().collect()
             }
         };
+        if found.is_empty() && !self.are_fine(&[key]) {
+            return None;
+        }
         let [condition] = <[Match; 1]>::try_from(found)
             .map_err(|found| {
                 let fix = "write one of is, is_not, one_of and starts_with";

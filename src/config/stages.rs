@@ -42,7 +42,8 @@ impl Reading<'_> {
             self.problems.add(&step_key, "lets no stage add anything", "write a share above 0%, such as \"50%\"");
         }
         if self.are_fine(&[&key, &step_key]) {
-            self.check_steps(&key, &stages, step_max);
+            let blamed = |place| if written.stages.is_some() { key.at(place) } else { step_key.clone() };
+            self.check_steps(&blamed, &stages, step_max);
         }
         (stages, step_max)
     }
@@ -76,10 +77,12 @@ impl Reading<'_> {
             let key = key.name(attribute);
             self.word(&key, attribute, &COHORT_WORD);
             let values = match words {
-                written::Words::One(value) => std::slice::from_ref(value),
-                written::Words::Many(values) => values,
+                written::Words::One(value) => vec![(key, value)],
+                written::Words::Many(values) => {
+                    values.iter().enumerate().map(|(place, value)| (key.at(place), value)).collect()
+                }
             };
-            for value in values {
+            for (key, value) in values {
                 self.word(&key, value, &COHORT_WORD);
                 cohorts.insert(Cohort { attribute: attribute.clone(), value: value.clone() });
             }
@@ -101,7 +104,11 @@ impl Reading<'_> {
             } else if before.is_full() {
                 self.problems.add(&key, "comes after everybody has the new version", "remove it");
             } else if !exposure.exceeds(&before) {
-                let what = format!("{exposure} gives the new version to nobody who had it not at {before}");
+                let what = if before.is_none() {
+                    format!("{exposure} reaches nobody")
+                } else {
+                    format!("{exposure} reaches nobody whom {before} did not reach")
+                };
                 self.problems.add(&key, what, "write a larger share or another cohort");
             }
             before = exposure.clone();
@@ -112,13 +119,13 @@ impl Reading<'_> {
     }
 
     /// A step larger than the largest allowed would hold for ever and call a person.
-    fn check_steps(&mut self, key: &Key, stages: &[Stage], step_max: Share) {
+    fn check_steps(&mut self, blamed: &dyn Fn(usize) -> Key, stages: &[Stage], step_max: Share) {
         let mut before = Share::NONE;
         for (place, Stage { exposure, .. }) in stages.iter().enumerate() {
             let added = exposure.share.basis_points().saturating_sub(before.basis_points());
             if added > step_max.basis_points() {
                 let what = format!("the step from {before} to {} is larger than step_max, {step_max}", exposure.share);
-                self.problems.add(&key.at(place), what, "put a stage between, or write a larger step_max");
+                self.problems.add(&blamed(place), what, "put a stage between, or write a larger step_max");
             }
             before = exposure.share;
         }
