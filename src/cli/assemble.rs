@@ -21,7 +21,6 @@ pub(super) struct Assembled {
     /// Where it listens.
     pub(super) address: SocketAddr,
     pub(super) handle: Handle,
-    pub(super) ready: watch::Receiver<bool>,
     daemon: daemon::Running,
     web: JoinHandle<std::io::Result<()>>,
     stop_web: watch::Sender<bool>,
@@ -80,7 +79,7 @@ pub(super) async fn assemble(config: Config, listener: TcpListener) -> anyhow::R
     });
     let (stop_web, stopping) = watch::channel(false);
     let web = tokio::spawn(web::serve(listener, router, wait_for(stopping)));
-    Ok(Assembled { address, handle: daemon.handle.clone(), ready, daemon, web, stop_web })
+    Ok(Assembled { address, handle: daemon.handle.clone(), daemon, web, stop_web })
 }
 
 async fn wait_for(mut flag: watch::Receiver<bool>) {
@@ -90,7 +89,7 @@ async fn wait_for(mut flag: watch::Receiver<bool>) {
 
 impl Assembled {
     /// Waits until the daemon has ended by itself, which means that it failed.
-    pub(super) async fn failed(&mut self) {
+    pub(super) async fn failed(&self) {
         self.daemon.failed().await;
     }
 
@@ -109,20 +108,16 @@ const GITHUB_ATTEMPTS_MAX: u32 = 3;
 const SCRAPES_KEPT_MIN: Duration = Duration::from_secs(600);
 
 fn journal_options(config: &config::Journal) -> journal::Options {
-    journal::Options {
-        snapshot_every: config.snapshot_every,
-        keep: config.keep,
-        ..journal::Options::at(&config.dir)
-    }
+    journal::Options { snapshot_every: config.snapshot_every, keep: config.keep, ..journal::Options::at(&config.dir) }
 }
 
 fn flags_config(config: &Config) -> traffic::flags::Config {
     let flag = |flag: &config::Flag| traffic::flags::FlagConfig {
         key: flag.key.clone(),
         value: match flag.value {
-            config::FlagValue::Boolean => traffic::flags::FlagValue::Boolean,
-            config::FlagValue::Variant => traffic::flags::FlagValue::Variant,
-            config::FlagValue::Revision => traffic::flags::FlagValue::Revision,
+            config::FlagValue::Boolean => traffic::FlagValue::Boolean,
+            config::FlagValue::Variant => traffic::FlagValue::Variant,
+            config::FlagValue::Revision => traffic::FlagValue::Revision,
         },
     };
     traffic::flags::Config { flags: config.traffic.iter().map(|(name, of)| (name.clone(), flag(of))).collect() }

@@ -6,7 +6,7 @@ use crate::config;
 
 /// What was typed.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     /// The configuration file
     #[arg(default_value = "tollgate.toml")]
     file: PathBuf,

@@ -13,7 +13,7 @@ use crate::journal;
 
 /// What was typed for `export`.
 #[derive(Debug, clap::Args)]
-pub struct ExportArgs {
+pub(super) struct ExportArgs {
     /// The journal's directory
     dir: PathBuf,
     /// Where to write; the terminal otherwise
@@ -23,7 +23,7 @@ pub struct ExportArgs {
 
 /// What was typed for `restore`.
 #[derive(Debug, clap::Args)]
-pub struct RestoreArgs {
+pub(super) struct RestoreArgs {
     /// An export: JSON Lines
     #[arg(long)]
     from: PathBuf,

@@ -16,7 +16,7 @@ use super::assemble;
 
 /// What was typed.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     /// A unified diff, as `git diff` writes it; `-` for standard input
     #[arg(long, conflicts_with = "pull_request", required_unless_present = "pull_request")]
     diff: Option<PathBuf>,
@@ -68,7 +68,9 @@ fn choose<'a>(
             .iter()
             .find(|(name, _)| name.as_str() == wanted)
             .with_context(|| format!("service {wanted} is not configured; there are: {}", names())),
-        None if services.len() > 1 => anyhow::bail!("several services are configured; choose one with --service: {}", names()),
+        None if services.len() > 1 => {
+            anyhow::bail!("several services are configured; choose one with --service: {}", names())
+        }
         None => services.iter().next().context("no service is configured"),
     }
 }
@@ -80,7 +82,7 @@ fn read_diff(path: &PathBuf) -> anyhow::Result<Diff> {
     } else {
         bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     }
-    forge::diff::read(&bytes, &forge::diff::Limits::default()).with_context(|| format!("{} is no unified diff", path.display()))
+    forge::diff::read(&bytes, &forge::diff::LIMITS).with_context(|| format!("{} is no unified diff", path.display()))
 }
 
 fn parse_pull_request(text: &str) -> anyhow::Result<(Repository, u64)> {

@@ -8,7 +8,7 @@ use super::assemble;
 
 /// What was typed.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     /// The configuration file
     #[arg(long, short, env = "TOLLGATE_CONFIG", default_value = "tollgate.toml")]
     config: PathBuf,
@@ -24,7 +24,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         tracing::warn!("{warning}");
     }
     let listener = assemble::bind(config.listen).await?;
-    let mut daemon = assemble::assemble(config, listener).await?;
+    let daemon = assemble::assemble(config, listener).await?;
     tracing::info!("listening on http://{}", daemon.address);
     tokio::select! {
         () = stop_signal() => {

@@ -45,7 +45,7 @@ pub(super) const ROLLOUTS_MAX: CountRule = count(100, 1..=10_000);
 pub(super) const FINISHED_KEPT: CountRule = count(200, 0..=100_000);
 pub(super) const JOURNAL_DIR: &str = "tollgate-journal";
 pub(super) const SNAPSHOT_EVERY: CountRule = count(1_000, 1..=1_000_000);
-pub(super) const SNAPSHOTS_KEPT: CountRule = count(3, 1..=1_000);
+pub(super) const ENTRIES_KEPT: CountRule = count(10_000, 0..=100_000_000);
 pub(super) const GITHUB_API: &str = "https://api.github.com";
 pub(super) const WEBHOOK_SECRET_ENV: &str = "TOLLGATE_WEBHOOK_SECRET";
 pub(super) const GITHUB_TIMEOUT: SpanRule = span(seconds(15), TICK, seconds(5 * MINUTE));

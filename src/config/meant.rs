@@ -40,8 +40,8 @@ pub struct Journal {
     pub dir: PathBuf,
     /// Events from one snapshot to the next, at least 1.
     pub snapshot_every: u64,
-    /// Snapshots that are kept, at least 1.
-    pub keep: usize,
+    /// Entries kept before the older of the two snapshots.
+    pub keep: u64,
 }
 
 /// Where changes come from.

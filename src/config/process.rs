@@ -66,7 +66,11 @@ impl Reading<'_> {
             let is_name = !host.is_empty() && host.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.'));
             if !is_name {
                 let what = format!("\"{}\" is no host name", shown(host));
-                self.problems.add(&Key::root().name("allowed_hosts").item(i), what, "write a name without a port, such as \"tollgate.example.com\"");
+                self.problems.add(
+                    &Key::root().name("allowed_hosts").at(i),
+                    what,
+                    "write a name without a port, such as \"tollgate.example.com\"",
+                );
             }
         }
         Some(Doors { listen, public, allowed_hosts, api_token })
@@ -84,7 +88,7 @@ impl Reading<'_> {
         Journal {
             dir: self.path(dir),
             snapshot_every: self.count(&key.name("snapshot_every"), written.snapshot_every, &default::SNAPSHOT_EVERY),
-            keep: self.size(&key.name("keep"), written.keep, &default::SNAPSHOTS_KEPT),
+            keep: self.count(&key.name("keep"), written.keep, &default::ENTRIES_KEPT),
         }
     }
 

@@ -51,7 +51,7 @@ pub(super) struct Journal {
     pub(super) dir: Option<PathBuf>,
     /// Events from one snapshot to the next.
     pub(super) snapshot_every: Option<u64>,
-    /// Snapshots that are kept.
+    /// Entries kept before the older of the two snapshots.
     pub(super) keep: Option<u64>,
 }
 

@@ -102,7 +102,8 @@ impl Dispatch {
     fn shift(&mut self, request: RequestId, shift: Cleared<Shift>) {
         let service = shift.get().service.clone();
         let (runtime, actuator, handle) = (&self.runtime, &self.wings.actuator, &self.handle);
-        let lane = self.lanes.entry(service).or_insert_with(|| Lane::open(runtime, Arc::clone(actuator), handle.clone()));
+        let lane =
+            self.lanes.entry(service).or_insert_with(|| Lane::open(runtime, Arc::clone(actuator), handle.clone()));
         lane.newest.fetch_max(request.0, Ordering::SeqCst);
         // The lane's task lives as long as its sender.
         let _ = lane.requests.send((request, shift));

@@ -22,8 +22,18 @@ use crate::{
 };
 
 /// The phases a rollout can be in, as [`crate::rollout::RolloutView::phase`] names them.
-const PHASES: &[&str] =
-    &["queued", "drafting", "awaiting_revision", "ready", "shifting", "baking", "watching", "draining", "done", "quarantined"];
+const PHASES: &[&str] = &[
+    "queued",
+    "drafting",
+    "awaiting_revision",
+    "ready",
+    "shifting",
+    "baking",
+    "watching",
+    "draining",
+    "done",
+    "quarantined",
+];
 const OUTCOMES: &[Outcome] =
     &[Outcome::Promoted, Outcome::RolledBack, Outcome::HandedOver, Outcome::Superseded, Outcome::Cancelled];
 const SEVERITIES: &[Severity] = &[Severity::Info, Severity::Warning, Severity::Page];

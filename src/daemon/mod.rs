@@ -113,9 +113,9 @@ pub fn start(parts: Parts) -> std::io::Result<Running> {
 
 impl Running {
     /// Waits until the loop has ended by itself, which it does only when its journal cannot be written.
-    pub async fn failed(&mut self) {
+    pub async fn failed(&self) {
         // The sender goes away with the thread, which is an end as well.
-        let _ = self.ended.wait_for(|ended| *ended).await;
+        let _ = self.ended.clone().wait_for(|ended| *ended).await;
     }
 
     /// Stops the loop after what it has already taken, and says why it had ended if it had.

@@ -35,8 +35,8 @@ use crate::{
     domain::{ServiceName, Text},
 };
 
-pub use auth::Hosts;
 pub use crate::daemon::Metrics;
+pub use auth::Hosts;
 
 /// Most bytes of a request's body.
 pub const BODY_BYTES_MAX: usize = 64 * 1024;

@@ -28,7 +28,7 @@ const WARM_UP: Duration = Duration::from_secs(2);
 
 /// What was typed.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     /// Address of the page and of the daemon; port 0 takes a free one
     #[arg(long, default_value = "127.0.0.1:7420")]
     listen: SocketAddr,
@@ -50,9 +50,13 @@ struct Told {
 }
 
 pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    anyhow::ensure!(args.listen.ip().is_loopback(), "the demo shows itself on loopback only, and {} is not", args.listen);
+    anyhow::ensure!(
+        args.listen.ip().is_loopback(),
+        "the demo shows itself on loopback only, and {} is not",
+        args.listen
+    );
     let screen = Screen::new();
-    let mut stage = Stage::set(args.listen, &screen).await?;
+    let stage = Stage::set(args.listen, &screen).await?;
     screen.line(&format!("The page: {}", stage.page()));
     let told = tokio::select! {
         told = tell(&stage, &screen) => Some(told),
@@ -72,7 +76,11 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
             }
             // A demonstration that showed something else than it promises has failed.
             let outcomes: Vec<Option<Outcome>> = told.iter().map(|told| told.view.outcome).collect();
-            if outcomes == [Some(Outcome::Promoted), Some(Outcome::RolledBack)] { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+            if outcomes == [Some(Outcome::Promoted), Some(Outcome::RolledBack)] {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            }
         }
         Some(Err(error)) => {
             stage.strike().await?;
@@ -91,7 +99,8 @@ async fn tell(stage: &Stage, screen: &Screen) -> anyhow::Result<Vec<Told>> {
     for story in [&GOOD, &BAD] {
         screen.chapter(story);
         let view = tokio::time::timeout(ROLLOUT_WITHIN, stage.roll_out(story, screen)).await;
-        let view = view.map_err(|_| anyhow::anyhow!("the rollout of pull request {} took too long", story.pull_request))??;
+        let view =
+            view.map_err(|_| anyhow::anyhow!("the rollout of pull request {} took too long", story.pull_request))??;
         // Requests that were under way end.
         tokio::time::sleep(Duration::from_millis(500)).await;
         let served = stage.served(story);

@@ -105,7 +105,8 @@ impl Screen {
     fn table(&self, rows: &[[String; 6]]) {
         let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
         for (i, row) in rows.iter().enumerate() {
-            let cells: Vec<String> = row.iter().enumerate().map(|(c, cell)| format!("{cell:<w$}", w = width(c))).collect();
+            let cells: Vec<String> =
+                row.iter().enumerate().map(|(c, cell)| format!("{cell:<w$}", w = width(c))).collect();
             let line = cells.join("  ");
             self.line(&if i == 0 { self.coloured("1", &line) } else { line });
         }

@@ -47,7 +47,9 @@ pub(super) struct Stage {
 impl Stage {
     /// Sets it up. The daemon's address comes first: it is what most often cannot be had.
     pub(super) async fn set(listen: SocketAddr, screen: &Screen) -> anyhow::Result<Self> {
-        let listener = assemble::bind(listen).await.context("a demo may be running already; `--listen 127.0.0.1:0` takes a free port")?;
+        let listener = assemble::bind(listen)
+            .await
+            .context("a demo may be running already; `--listen 127.0.0.1:0` takes a free port")?;
         let address = listener.local_addr()?;
         let folder = tempfile::Builder::new().prefix("tollgate-demo-").tempdir().context("no temporary folder")?;
         let clock = Clock::default();
@@ -175,7 +177,7 @@ impl Stage {
     }
 
     /// Waits until the daemon has ended by itself.
-    pub(super) async fn failed(&mut self) {
+    pub(super) async fn failed(&self) {
         self.daemon.failed().await;
     }
 

@@ -199,9 +199,8 @@ fn matching<'a, T>(
 /// A page of metrics is complete, so where the metric is there and only no series is meant (a route that nobody asked
 /// for yet), the sum is zero. A label that no series of the metric has is another matter: it was renamed or misspelt.
 fn sum(selector: &Selector, counters: &BySeries<f64>) -> Result<Option<f64>, Text> {
-    let sum = matching(selector, counters).try_fold(None, |sum, (_, gain)| {
-        Ok::<_, Text>(add_present(sum, Some(gain.clone()?)))
-    })?;
+    let sum = matching(selector, counters)
+        .try_fold(None, |sum, (_, gain)| Ok::<_, Text>(add_present(sum, Some(gain.clone()?))))?;
     Ok(sum.or(family(selector, counters)?.map(|_| 0.0)))
 }
 

@@ -120,11 +120,11 @@ listen = "[::]:7420""#,
     },
     Refused {
         replaced: "#top",
-        by: r#"journal = { dir = "", snapshot_every = 0, keep = 0 }"#,
+        by: r#"journal = { dir = "", snapshot_every = 0, keep = 100000001 }"#,
         told: &[
             r#"journal.dir: is empty; write a folder, such as "tollgate-journal" (line 1)"#,
             "journal.snapshot_every: 0 is too few; write 1 to 1000000 (line 1)",
-            "journal.keep: 0 is too few; write 1 to 1000 (line 1)",
+            "journal.keep: 100000001 is too many; write 0 to 100000000 (line 1)",
         ],
     },
     Refused {
