@@ -36,7 +36,7 @@ fn user(name: &str) -> String {
 
 /// A user on this side of `shop` as it stands.
 fn somebody(flags: &Flags, canary: bool) -> String {
-    (0..).map(|n| format!("user-{n}")).find(|name| has_canary(flags, name) == canary).unwrap()
+    (0..1_000).map(|n| format!("user-{n}")).find(|name| has_canary(flags, name) == canary).unwrap()
 }
 
 #[tokio::test]
