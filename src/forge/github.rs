@@ -4,11 +4,11 @@
 //! a field that GitHub adds or leaves out would make a merge unreadable. Its own retries are off; trying again is the
 //! business of one place ([`super::retry`]).
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use axum::{
     body::Body,
-    http::{HeaderMap, HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderValue, StatusCode, Uri, header},
 };
 use futures_util::StreamExt;
 use octocrab::{Octocrab, service::middleware::retry::RetryConfig};
@@ -67,16 +67,13 @@ struct Answer {
 impl GitHub {
     /// A client for this configuration. It reaches nothing yet, and needs a running tokio runtime.
     ///
-    /// Fails with [`Error::Refused`] where the address is none or the system has no root certificates.
+    /// Fails with [`Error::Refused`] where the address is none, where a token would go over the network in the clear, or
+    /// where the system has no root certificates.
     pub fn new(config: &Config) -> Result<Self, Error> {
         let refused = |why: String| Error::Refused(Text::new(why));
-        if !config.api.starts_with("https://") && !config.api.starts_with("http://") {
-            return Err(refused(format!("`{}` is no address: write `https://api.github.com`", config.api)));
-        }
-        // Root certificates are read by the builder, so its errors are told before the first request.
         let mut builder = Octocrab::builder()
-            .base_uri(config.api.trim_end_matches('/'))
-            .map_err(|_| refused(format!("`{}` is no address: write `https://api.github.com`", config.api)))?
+            .base_uri(address(config)?)
+            .map_err(|error| refused(format!("the API's address cannot be used: {error}")))?
             .add_retry_config(RetryConfig::None)
             .set_connect_timeout(Some(config.timeout));
         if let Some(token) = &config.token {
@@ -195,6 +192,27 @@ impl GitHub {
         }
         Ok(Answer { status: parts.status, headers: parts.headers, body, cut })
     }
+}
+
+/// The API's address. An error does not repeat it, for people write credentials into addresses.
+fn address(config: &Config) -> Result<Uri, Error> {
+    let refused = |why: &str| Err(Error::Refused(Text::new(why)));
+    let parsed = config.api.trim_end_matches('/').parse::<Uri>().ok();
+    let plain = parsed.filter(|uri| {
+        let schemed = matches!(uri.scheme_str(), Some("https" | "http"));
+        schemed && uri.query().is_none() && uri.authority().is_some_and(|host| !host.as_str().contains('@'))
+    });
+    let Some(uri) = plain else {
+        return refused(
+            "the API's address is none: write `https://api.github.com`, with nothing but a path after the host",
+        );
+    };
+    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+    let loopback = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+    if config.token.is_some() && uri.scheme_str() == Some("http") && !loopback {
+        return refused("the token would be sent in the clear: write the API's address with https");
+    }
+    Ok(uri)
 }
 
 fn path(repository: &Repository, number: u64) -> String {

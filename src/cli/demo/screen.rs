@@ -83,7 +83,7 @@ impl Screen {
         let head = ["change", "outcome", "stage reached", "seconds to decide", "users who saw it", "bad responses"];
         let mut rows = vec![head.map(str::to_owned)];
         for told in told {
-            let reached = told.view.stages.iter().filter(|stage| stage.entered.is_some()).next_back();
+            let reached = told.view.stages.iter().rfind(|stage| stage.entered.is_some());
             let decided = told.view.ended.unwrap_or(told.view.opened).since(told.view.opened).as_secs_f64();
             rows.push([
                 format!("#{} {}", told.story.pull_request, told.story.title),

@@ -173,7 +173,7 @@ impl Stage {
     pub(super) fn served(&self, story: &Story) -> Served {
         let record = self.visitors.record();
         let served = record.versions.iter().find(|(revision, _)| revision.as_str() == story.revision);
-        served.map(|(_, served)| served.clone()).unwrap_or_default()
+        served.map(|(_, served)| *served).unwrap_or_default()
     }
 
     /// Waits until the daemon has ended by itself.
