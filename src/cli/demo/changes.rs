@@ -18,7 +18,7 @@ pub(super) struct Story {
 pub(super) const STABLE: &str = "5ab1e0000000000000000000000000000000a001";
 
 /// Part of the checkouts that the bad change breaks.
-const BROKEN_CHECKOUTS: f64 = 0.35;
+const BROKEN_CHECKOUTS: f64 = 0.5;
 
 pub(super) const GOOD: Story = Story {
     pull_request: 41,

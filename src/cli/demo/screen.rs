@@ -60,7 +60,8 @@ impl Screen {
         let before = shown.insert(rollout.id, rollout.timeline.len()).unwrap_or(0);
         for moment in rollout.timeline.iter().skip(before) {
             let after = moment.at.since(rollout.opened).as_secs_f64();
-            let bar = bar(rollout.share);
+            let standing = rollout.exposures.iter().rfind(|(at, _)| *at <= moment.at);
+            let bar = bar(standing.map_or(0, |(_, share)| *share));
             let text = if moment.text.starts_with("rolling back") {
                 self.coloured("31", &moment.text)
             } else if moment.text.starts_with("promoted") {

@@ -69,11 +69,12 @@ impl Stage {
         tokio::spawn(github.clone().serve(github_listener));
 
         let (token, webhook_secret) = (secret()?, secret()?);
-        let text = include_str!("demo.toml")
-            .replace("@listen@", &address.to_string())
-            .replace("@journal@", &folder.path().join("journal").display().to_string())
-            .replace("@github@", &github_url)
-            .replace("@shop@", &shop_url);
+        let mut places = tera::Context::new();
+        places.insert("listen", &address.to_string());
+        places.insert("journal", &folder.path().join("journal").display().to_string());
+        places.insert("github", &github_url);
+        places.insert("shop", &shop_url);
+        let text = tera::Tera::one_off(include_str!("demo.toml"), &places, false)?;
         let environment = |name: &str| match name {
             "TOLLGATE_DEMO_TOKEN" => Some(token.clone()),
             "TOLLGATE_DEMO_WEBHOOK_SECRET" => Some(webhook_secret.clone()),
