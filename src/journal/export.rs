@@ -138,9 +138,8 @@ impl Export {
                 return Self::rewrite(dir, store, base(dir, store)?, sync_every);
             }
             Tail::Unreadable(why) => {
-                fs::rename(&path, dir.join(DAMAGED)).map_err(Error::io("move aside", &path))?;
                 remarks.push(format!("{NAME} could not be read ({why}): moved to {DAMAGED} and written anew"));
-                return Self::rewrite(dir, store, base(dir, store)?, sync_every);
+                return Self::replace(dir, store, sync_every);
             }
             Tail::Readable { end, length, torn } => (end, length, torn),
         };
@@ -154,8 +153,11 @@ impl Export {
             // Before the first entry there is no place in the store to compare with.
             None if end == Link::START && link_at(store, end.next_seq()).is_some() => {}
             None => {
-                remarks.push(format!("{NAME} ended at entry {}, before the store begins: written anew", end.seq));
-                return Self::rewrite(dir, store, base(dir, store)?, sync_every);
+                let at = end.seq;
+                remarks.push(format!(
+                    "{NAME} ends at entry {at}, which the store lacks: moved to {DAMAGED}, written anew"
+                ));
+                return Self::replace(dir, store, sync_every);
             }
         }
         if torn > 0 {
@@ -170,6 +172,13 @@ impl Export {
         }
         export.sync()?;
         Ok(export)
+    }
+
+    /// Moves an export aside that does not go with the store, for somebody to look at, and writes another.
+    fn replace(dir: &Path, store: &dyn Store, sync_every: u64) -> Result<Self, Error> {
+        let path = dir.join(NAME);
+        fs::rename(&path, dir.join(DAMAGED)).map_err(Error::io("move aside", &path))?;
+        Self::rewrite(dir, store, base(dir, store)?, sync_every)
     }
 
     /// Writes the export anew, and puts it in place of the one before.

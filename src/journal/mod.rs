@@ -220,6 +220,15 @@ impl std::fmt::Debug for Journal {
     }
 }
 
+/// Whether an event can be recorded at all, so that one that cannot is turned away where it comes in and does not hold up
+/// the batch it would be in.
+///
+/// Errors: [`Error::Unrecordable`] for an event larger than [`PAYLOAD_BYTES_MAX`] as JSON, and for one with a number that
+/// JSON cannot carry (an infinity, or no number at all).
+pub fn recordable(stamped: &Stamped<Event>) -> Result<(), Error> {
+    entry::encode(Link::START, None, stamped).map(|_| ()).map_err(|why| Error::Unrecordable { why })
+}
+
 /// Writes the whole journal of a directory that no tollgate is using, in a form that [`restore`] reads, and says how many
 /// entries there were. While one is using it, `export.jsonl` in the directory may be copied instead.
 ///

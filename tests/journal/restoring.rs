@@ -9,6 +9,8 @@ use tollgate::journal::{Error, Options, RestoreReport, export, restore};
 
 use super::{Place, assert_whole, event, journal_of, open, options, plain_journal_of, refusal};
 
+type Edit = fn(&mut Vec<String>);
+
 fn lines_of(path: &Path) -> Vec<String> {
     fs::read_to_string(path).unwrap().lines().map(str::to_owned).collect()
 }
@@ -70,7 +72,7 @@ fn an_edited_export_is_refused_at_the_line_and_nothing_is_restored() {
     assert!(good.len() > 8 && good[1].starts_with("{\"snapshot\":"), "{}", good[1]);
     write_lines(&file, &good);
     restore(&file, &place.at("good")).unwrap();
-    let edits: [(&str, fn(&mut Vec<String>)); 10] = [
+    let edits: [(&str, Edit); 10] = [
         ("a name", |lines| lines[5] = lines[5].replace("\"at\":1700", "\"at\":1701")),
         ("a space", |lines| lines[5] = lines[5].replace("\"event\":", "\"event\": ")),
         ("a policy", |lines| lines[4] = lines[4].replace("\"policy\":\"policy", "\"policy\":\"police")),
