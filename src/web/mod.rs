@@ -1,1 +1,3 @@
 //! Webhooks in, HTTP API, dashboard, metrics, feature flags out.
+
+pub mod webhooks;
