@@ -1,5 +1,7 @@
 //! The client of GitHub against the stand-in: what is read, what is refused, and what is tried again.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::{net::SocketAddr, time::Duration};
 
 use axum::{Json, Router, extract::Query, http::StatusCode, routing::get};
@@ -168,19 +170,23 @@ async fn files_are_read_page_after_page() {
     assert!(!change.files_cut);
     let pages = |n| format!("/repos/acme/shop/pulls/8/files?per_page=100&page={n}");
     assert_eq!(stand_in.requests()[1..], [pages(1), pages(2), pages(3)]);
+
+    stand_in.put(pull(9, edits(FILES_MAX)));
+    let change = github.change(&repository(), 9).await.unwrap();
+    assert_eq!((change.files.len(), change.files_cut), (FILES_MAX, false), "at the limit nothing is cut");
 }
 
-/// A forge whose every page of files is full and names a next one.
-async fn endless(changed_files: usize) -> GitHub {
+/// A forge whose every page holds this many files, with patches this long, and names a next page.
+async fn endless(files_a_page: usize, patch_bytes: usize) -> GitHub {
     let (listener, address) = listen().await;
     let the_pull = json!({
         "number": 7, "title": "t", "user": { "login": "ada" }, "merged": true, "merged_at": "2026-01-01T00:00:00Z",
-        "merge_commit_sha": "cccccccccc", "changed_files": changed_files, "base": { "sha": "aaaaaaaaaa" },
+        "merge_commit_sha": "cccccccccc", "changed_files": 9_999, "base": { "sha": "aaaaaaaaaa" },
     });
-    let page = |Query(query): Query<Value>| async move {
-        let files: Vec<_> = (0..100)
-            .map(|i| json!({ "filename": format!("{}-{i}", query["page"].as_str().unwrap()), "status": "added" }))
-            .collect();
+    let page = move |Query(query): Query<Value>| async move {
+        let name = |i| format!("{}-{i}", query["page"].as_str().unwrap());
+        let file = |i| json!({ "filename": name(i), "status": "added", "patch": "x".repeat(patch_bytes) });
+        let files: Vec<_> = (0..files_a_page).map(file).collect();
         ([("link", "<http://elsewhere.example/>; rel=\"next\"")], Json(files))
     };
     let routes = Router::new()
@@ -192,9 +198,17 @@ async fn endless(changed_files: usize) -> GitHub {
 
 #[tokio::test]
 async fn files_are_read_up_to_their_limit_and_no_address_of_the_forge_is_followed() {
-    let change = endless(3_200).await.change(&repository(), 7).await.unwrap();
-    assert_eq!((change.files.len(), change.files_cut), (FILES_MAX, true));
-    assert_eq!(change.files.last().unwrap().path, "30-99");
+    for (files_a_page, patch_bytes, read, last) in [
+        (100, 0, FILES_MAX, "30-99"),
+        // More than was asked for a page.
+        (1_600, 0, FILES_MAX, "2-1399"),
+        // 8 MiB a page: four of them are the most.
+        (4, 2 << 20, 16, "4-3"),
+    ] {
+        let change = endless(files_a_page, patch_bytes).await.change(&repository(), 7).await.unwrap();
+        assert_eq!((change.files.len(), change.files_cut), (read, true));
+        assert_eq!(change.files.last().unwrap().path, last);
+    }
 }
 
 #[tokio::test]

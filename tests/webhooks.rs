@@ -1,5 +1,7 @@
 //! The webhook endpoint, from outside: what is taken, what is ignored, what is refused, and what becomes of a merge.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::{
     fs, io,
     path::Path,
@@ -15,8 +17,7 @@ use axum::{
 use secrecy::SecretString;
 use serde_json::{Value, json};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::TcpListener,
     sync::{broadcast, mpsc, watch},
 };
 use tollgate::{
@@ -275,15 +276,16 @@ async fn a_daemon_that_stops_asks_to_be_told_again() {
     assert_eq!(answer(&routes, delivery("push", "{}")).await.0, StatusCode::ACCEPTED, "and still ignores the rest");
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_slow_journal_and_a_slow_sender_are_not_waited_for_without_end() {
+    let (soon, late) = (Duration::from_millis(20), Duration::from_secs(600));
     let (inbox, _kept_and_never_read) = mpsc::channel(1);
-    let stuck = routes(handle(inbox), secret());
+    let stuck = Inlet::new(handle(inbox), secret()).within(late, soon).routes();
     assert_eq!(status(&stuck, delivery("pull_request", merged_body())).await.0, StatusCode::SERVICE_UNAVAILABLE);
 
     let never = Body::from_stream(futures_util::stream::pending::<io::Result<Vec<u8>>>());
     let (parts, _) = delivery("pull_request", merged_body()).into_parts();
-    let slow = routes(recording().0, secret());
+    let slow = Inlet::new(recording().0, secret()).within(soon, late).routes();
     assert_eq!(status(&slow, Request::from_parts(parts, never)).await.0, StatusCode::REQUEST_TIMEOUT);
 }
 
@@ -311,16 +313,11 @@ async fn what_the_stand_in_signs_is_taken_over_a_real_connection() {
     tokio::spawn(async move { axum::serve(listener, routes(handle, secret())).await });
     let (headers, body) = signed_merge_delivery(&pull(), &secret(), "d-1").unwrap();
 
-    let mut request =
-        format!("POST {PATH} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n", body.len());
-    for (name, value) in &headers {
-        request += &format!("{name}: {}\r\n", value.to_str().unwrap());
-    }
-    let mut stream = TcpStream::connect(address).await.unwrap();
-    stream.write_all(&[request.as_bytes(), b"\r\n", &body].concat()).await.unwrap();
-    let mut response = String::new();
-    stream.read_to_string(&mut response).await.unwrap();
-    assert!(response.starts_with("HTTP/1.1 202") && response.ends_with(r#"{"delivery":"d-1","status":"accepted"}"#));
+    rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
+    let request = reqwest::Client::new().post(format!("http://{address}{PATH}")).headers(headers).body(body);
+    let response = request.send().await.unwrap();
+    assert_eq!(response.status(), StatusCode::ACCEPTED);
+    assert_eq!(response.json::<Value>().await.unwrap(), json!({ "status": "accepted", "delivery": "d-1" }));
 
     let Event::PullRequestMerged { delivery, .. } = &taken.lock().unwrap()[0] else { panic!("no merge") };
     assert_eq!(delivery.as_str(), "d-1");

@@ -28,6 +28,8 @@ pub const FILES_MAX: usize = 3_000;
 const FILES_A_PAGE: usize = 100;
 /// Most bytes of one answer in JSON.
 const JSON_BYTES_MAX: usize = 16 << 20;
+/// Bytes of a list of files, over its pages, after which no further page is asked for.
+const LISTED_BYTES_MAX: usize = 32 << 20;
 /// Most bytes of an error's body; what goes beyond is left unread.
 const COMPLAINT_BYTES_MAX: usize = 64 << 10;
 
@@ -126,6 +128,7 @@ impl GitHub {
     /// The files as GitHub lists them, and whether there are more than it lists or we read.
     async fn files(&self, repository: &Repository, number: u64) -> Result<(Vec<File>, bool), Error> {
         let mut files: Vec<File> = Vec::new();
+        let mut bytes = 0;
         for page in 1..=FILES_MAX / FILES_A_PAGE {
             let path = format!("{}/files?per_page={FILES_A_PAGE}&page={page}", path(repository, number));
             let answer = self.json(&path).await?;
@@ -136,6 +139,10 @@ impl GitHub {
             }
             if !has_next_page(&answer.headers) {
                 return Ok((files, false));
+            }
+            bytes += answer.body.len();
+            if bytes >= LISTED_BYTES_MAX {
+                break;
             }
         }
         Ok((files, true))

@@ -34,10 +34,10 @@ pub const BODY_BYTES_MAX: usize = 25 << 20;
 /// Most characters of a delivery's number and of an event's name.
 pub const HEADER_CHARS_MAX: usize = 100;
 
-/// How long a sender may take to send the body. GitHub itself gives up on a delivery after 10 seconds.
-const BODY_WITHIN: Duration = Duration::from_secs(10);
-/// How long the journal may take; then the sender is asked to come back, which is safe.
-const DURABLE_WITHIN: Duration = Duration::from_secs(8);
+/// How long a sender may take to send the body, unless set otherwise. GitHub gives up on a delivery after 10 seconds.
+pub const BODY_WITHIN_DEFAULT: Duration = Duration::from_secs(10);
+/// How long the journal may take, unless set otherwise; then the sender is asked to come back, which is safe.
+pub const DURABLE_WITHIN_DEFAULT: Duration = Duration::from_secs(8);
 /// The wait asked for, in seconds, when the daemon takes nothing.
 const RETRY_AFTER_SECONDS: &str = "10";
 
@@ -47,6 +47,8 @@ pub struct Inlet {
     handle: Handle,
     secret: SecretString,
     body_bytes_max: usize,
+    body_within: Duration,
+    durable_within: Duration,
 }
 
 /// Why a request is not taken, as it is told to the sender.
@@ -55,7 +57,8 @@ struct Refused(StatusCode, Text);
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
         let Self(status, why) = self;
-        tracing::warn!(%status, %why, "a delivery was refused");
+        // Anyone can cause one of these, so it is no warning.
+        tracing::info!(%status, %why, "a delivery was refused");
         let mut response = (status, Json(json!({ "status": "refused", "why": why }))).into_response();
         if status == StatusCode::SERVICE_UNAVAILABLE {
             let wait = header::HeaderValue::from_static(RETRY_AFTER_SECONDS);
@@ -83,12 +86,23 @@ pub fn routes(handle: Handle, secret: SecretString) -> Router {
 impl Inlet {
     /// Deliveries signed under `secret` become events of `handle`. An empty secret takes no delivery at all.
     pub fn new(handle: Handle, secret: SecretString) -> Self {
-        Self { handle, secret, body_bytes_max: BODY_BYTES_DEFAULT }
+        Self {
+            handle,
+            secret,
+            body_bytes_max: BODY_BYTES_DEFAULT,
+            body_within: BODY_WITHIN_DEFAULT,
+            durable_within: DURABLE_WITHIN_DEFAULT,
+        }
     }
 
     /// With another limit of a body's size in bytes, at most [`BODY_BYTES_MAX`].
     pub fn body_bytes_max(self, bytes: usize) -> Self {
         Self { body_bytes_max: bytes.min(BODY_BYTES_MAX), ..self }
+    }
+
+    /// With other times for a body to come in and for an event to become durable.
+    pub fn within(self, body_within: Duration, durable_within: Duration) -> Self {
+        Self { body_within, durable_within, ..self }
     }
 
     /// The endpoint.
@@ -105,7 +119,7 @@ async fn deliver(State(inlet): State<Arc<Inlet>>, request: Request) -> Result<Re
     let delivery = plain_header(headers, webhook::DELIVERY_HEADER)?;
     let signature = headers.get(webhook::SIGNATURE_HEADER).and_then(|value| value.to_str().ok());
     let signature = signature.ok_or(Refusal::Signature)?.to_owned();
-    let body = body(request, inlet.body_bytes_max).await?;
+    let body = body(request, &inlet).await?;
     webhook::verify(&inlet.secret, &body, &signature)?;
 
     let (repository, pull_request, branch, into_default) = match webhook::read(&event, &body)? {
@@ -121,7 +135,7 @@ async fn deliver(State(inlet): State<Arc<Inlet>>, request: Request) -> Result<Re
     let merged =
         Event::PullRequestMerged { delivery: Text::new(&delivery), repository, pull_request, branch, into_default };
     let unavailable = |why: &str| Refused(StatusCode::SERVICE_UNAVAILABLE, Text::new(why));
-    match tokio::time::timeout(DURABLE_WITHIN, inlet.handle.submit(merged)).await {
+    match tokio::time::timeout(inlet.durable_within, inlet.handle.submit(merged)).await {
         Ok(Ok(())) => {
             Ok((StatusCode::ACCEPTED, Json(json!({ "status": "accepted", "delivery": delivery }))).into_response())
         }
@@ -154,11 +168,11 @@ fn plain_header(headers: &HeaderMap, name: &str) -> Result<String, Refused> {
     }
 }
 
-async fn body(request: Request, bytes_max: usize) -> Result<Bytes, Refused> {
-    match tokio::time::timeout(BODY_WITHIN, Bytes::from_request(request, &())).await {
+async fn body(request: Request, inlet: &Inlet) -> Result<Bytes, Refused> {
+    match tokio::time::timeout(inlet.body_within, Bytes::from_request(request, &())).await {
         Ok(Ok(bytes)) => Ok(bytes),
         Ok(Err(rejection)) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
-            let why = format!("the body is larger than {bytes_max} bytes: raise the limit, or send fewer events");
+            let why = format!("the body is larger than {} bytes: raise the limit", inlet.body_bytes_max);
             Err(Refused(StatusCode::PAYLOAD_TOO_LARGE, Text::new(why)))
         }
         Ok(Err(rejection)) => Err(Refused(rejection.status(), Text::new(rejection.body_text()))),
