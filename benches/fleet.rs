@@ -1,6 +1,8 @@
 //! What deciding costs: events through `Fleet::handle`, resident memory and wake-ups with 10,000 open rollouts of 20
 //! checks each, and the time to recover them from a snapshot. Run with `cargo bench --bench fleet`.
 
+#![expect(clippy::unwrap_used, reason = "a bench that cannot be set up has nothing to say")]
+
 use std::{
     collections::BTreeMap,
     sync::Arc,

@@ -54,7 +54,7 @@ fn recording() -> (Handle, Arc<Mutex<Vec<Event>>>) {
 }
 
 fn handle(inbox: mpsc::Sender<Message>) -> Handle {
-    Handle::new(inbox, watch::channel(Arc::new(Fleet::default().view())).1, broadcast::channel(1).0)
+    Handle::new(inbox, watch::channel(Arc::new(Fleet::default().view(0))).1, broadcast::channel(1).0)
 }
 
 /// A handle on a loop that has ended.

@@ -4,7 +4,6 @@ use std::{env, process::Command, sync::Arc, time::Duration};
 
 use axum::{Router, http::header, routing::get};
 use tokio::{sync::watch, time::sleep};
-use tollgate::domain::Timestamp;
 
 use crate::{
     fleet::{HOSTILE, NOON, fleet},

@@ -70,6 +70,7 @@ pub(crate) async fn site(setup: Setup) -> Site {
                     let found = shown.borrow().rollouts.iter().find(|view| view.id == rollout).cloned();
                     seen.send(found).ok();
                 }
+                Message::Stop => return,
             }
         }
     });
