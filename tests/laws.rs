@@ -1,6 +1,8 @@
 //! Laws: what holds for every input, shown on many drawn at random. A failing case is printed, made small, and kept in
 //! `proptest-regressions`.
 
+#![expect(clippy::unwrap_used, reason = "a generator that cannot draw has failed")]
+
 use std::{sync::Arc, time::Duration};
 
 use proptest::prelude::*;

@@ -9,7 +9,11 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Effect, Event, Policy, ServicePolicy, desk::Desk, intake::Intake, phase::Phase, placement::Placements,
+    Effect, Event, Policy, ServicePolicy,
+    desk::Desk,
+    intake::{Intake, Merge},
+    phase::Phase,
+    placement::Placements,
     state::Rollout,
 };
 use crate::domain::{Change, Notice, Outcome, Revision, RolloutId, ServiceName, Severity, Stamped, Text, Timestamp};
@@ -47,22 +51,9 @@ impl Fleet {
         match &entry.event {
             Event::Started { policy } => self.started(policy, &mut effects),
             Event::PullRequestMerged { delivery, repository, pull_request, branch, into_default } => {
-                let wanted = self.services().any(|(_, service)| {
-                    service.repository == *repository
-                        && service.branch.as_ref().map_or(*into_default, |wanted| wanted == branch)
-                });
-                let is_new = self.intake.first_time(delivery, self.now);
-                if wanted && is_new {
-                    self.intake.fetch(
-                        repository,
-                        *pull_request,
-                        branch,
-                        *into_default,
-                        self.now,
-                        &mut self.requests,
-                        &mut effects,
-                    );
-                }
+                let (repository, pull_request, branch) = (repository.clone(), *pull_request, branch.clone());
+                let merge = Merge { repository, pull_request, branch, into_default: *into_default };
+                self.merged(delivery, merge, &mut effects);
             }
             Event::ChangeFetched { request, change } => self.fetched(*request, change, &mut effects),
             Event::Drafted { request, rollout, draft } => {
@@ -154,6 +145,20 @@ impl Fleet {
         }
     }
 
+    /// A merge into the branch of some service: its change is fetched. Each delivery counts once.
+    fn merged(&mut self, delivery: &Text, merge: Merge, effects: &mut Vec<Effect>) {
+        let is_new = self.intake.first_time(delivery);
+        let wanted = self.services().any(|(_, service)| {
+            service.repository == merge.repository && service.is_on_branch(&merge.branch, merge.into_default)
+        });
+        if wanted
+            && is_new
+            && let Some(why) = self.intake.fetch(merge, self.now, &mut self.requests, effects)
+        {
+            effects.push(self.fleet_notice(Severity::Page, why));
+        }
+    }
+
     fn fetched(
         &mut self,
         request: crate::domain::RequestId,
@@ -165,7 +170,7 @@ impl Fleet {
             return;
         };
         match change {
-            Ok(change) => self.open(change, &asked.branch, asked.into_default, effects),
+            Ok(change) => self.open(change, &asked.merge.branch, asked.merge.into_default, effects),
             Err(error) => {
                 if let Some(why) = self.intake.failed(asked, error, self.now) {
                     effects.push(self.fleet_notice(Severity::Page, why));

@@ -19,13 +19,19 @@ const ATTEMPTS_MAX: u32 = 11;
 /// Most fetches under way; a merge beyond it is refused, and the forge's own record can be delivered again.
 const FETCHES_MAX: usize = 1_000;
 
+/// A pull request that a delivery says was merged.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Merge {
+    pub(super) repository: Repository,
+    pub(super) pull_request: u64,
+    pub(super) branch: String,
+    pub(super) into_default: bool,
+}
+
 /// One change that is being fetched.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Fetch {
-    repository: Repository,
-    pull_request: u64,
-    pub(super) branch: String,
-    pub(super) into_default: bool,
+    pub(super) merge: Merge,
     /// The open request; `None` while it waits to be asked again.
     request: Option<RequestId>,
     until: Timestamp,
@@ -43,7 +49,7 @@ pub(super) struct Intake {
 
 impl Intake {
     /// Whether this delivery has not been seen before.
-    pub(super) fn first_time(&mut self, delivery: &Text, _now: Timestamp) -> bool {
+    pub(super) fn first_time(&mut self, delivery: &Text) -> bool {
         if self.deliveries.contains_key(delivery) {
             return false;
         }
@@ -63,32 +69,27 @@ impl Intake {
         self.fetches.len()
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the parts of one event, taken apart once")]
+    /// Begins to fetch a change, unless it is being fetched already. Says why if there is no room.
     pub(super) fn fetch(
         &mut self,
-        repository: &Repository,
-        pull_request: u64,
-        branch: &str,
-        into_default: bool,
+        merge: Merge,
         now: Timestamp,
         requests: &mut u64,
         effects: &mut Vec<Effect>,
-    ) {
-        let known = self.fetches.iter().any(|f| f.repository == *repository && f.pull_request == pull_request);
-        if known || self.fetches.len() >= FETCHES_MAX {
-            return;
-        }
-        let mut fetch = Fetch {
-            repository: repository.clone(),
-            pull_request,
-            branch: branch.to_owned(),
-            into_default,
-            request: None,
-            until: now,
-            failures: 0,
+    ) -> Option<String> {
+        let same = |fetch: &Fetch| {
+            fetch.merge.repository == merge.repository && fetch.merge.pull_request == merge.pull_request
         };
+        if self.fetches.iter().any(same) {
+            return None;
+        }
+        if self.fetches.len() >= FETCHES_MAX {
+            return Some(format!("no rollout of {merge}: {FETCHES_MAX} changes are being fetched already"));
+        }
+        let mut fetch = Fetch { merge, request: None, until: now, failures: 0 };
         fetch.ask(now, requests, effects);
         self.fetches.push(fetch);
+        None
     }
 
     /// Takes out the fetch that waits for this request.
@@ -100,7 +101,7 @@ impl Intake {
     /// A fetch failed. Says why if it is given up.
     pub(super) fn failed(&mut self, mut fetch: Fetch, error: &FetchError, now: Timestamp) -> Option<String> {
         fetch.failures += 1;
-        let of = format!("{}#{}", fetch.repository, fetch.pull_request);
+        let of = &fetch.merge;
         match error {
             FetchError::Refused(why) => Some(format!("no rollout of {of}: {why}")),
             FetchError::Unavailable(why) if fetch.failures >= ATTEMPTS_MAX => {
@@ -140,8 +141,8 @@ impl Intake {
             }
             if fetch.failures >= ATTEMPTS_MAX {
                 given_up.push(format!(
-                    "no rollout of {}#{}: the forge does not answer; deliver its webhook again to try again",
-                    fetch.repository, fetch.pull_request
+                    "no rollout of {}: the forge does not answer; deliver its webhook again to try again",
+                    fetch.merge
                 ));
                 return false;
             }
@@ -158,6 +159,12 @@ impl Intake {
     }
 }
 
+impl std::fmt::Display for Merge {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}#{}", self.repository, self.pull_request)
+    }
+}
+
 impl Fetch {
     fn ask(&mut self, now: Timestamp, requests: &mut u64, effects: &mut Vec<Effect>) {
         *requests += 1;
@@ -166,8 +173,8 @@ impl Fetch {
         self.until = now + REPLY_WITHIN;
         effects.push(Effect::FetchChange {
             request,
-            repository: self.repository.clone(),
-            pull_request: self.pull_request,
+            repository: self.merge.repository.clone(),
+            pull_request: self.merge.pull_request,
         });
     }
 }

@@ -98,13 +98,17 @@ impl ServicePolicy {
     /// Whether a change that was merged into `branch` is a change to this service. One whose list of files was cut
     /// counts as touching everything: better one rollout too many than one too few.
     pub fn is_touched_by(&self, change: &Change, branch: &str, into_default: bool) -> bool {
-        let here = self.repository == change.repository
-            && self.branch.as_ref().map_or(into_default, |wanted| wanted == branch);
+        let here = self.repository == change.repository && self.is_on_branch(branch, into_default);
         here && (change.files_cut
             || change
                 .files
                 .iter()
                 .any(|file| self.owns(&file.path) || file.previous_path.as_ref().is_some_and(|path| self.owns(path))))
+    }
+
+    /// Whether merges into `branch` count for this service.
+    pub fn is_on_branch(&self, branch: &str, into_default: bool) -> bool {
+        self.branch.as_ref().map_or(into_default, |wanted| wanted == branch)
     }
 
     fn owns(&self, path: &str) -> bool {

@@ -366,21 +366,21 @@ mod tests {
     fn what_no_counter_can_show_is_malformed_and_the_next_good_value_is_a_new_start() {
         for bad in ["NaN", "-1", "+Inf", "-Inf"] {
             let mut process = Process::ratio();
-            process.shows("hits 100");
-            assert!(is_malformed(&process.shows(&format!("hits {bad}")), "which is no count"), "{bad}");
-            assert_eq!(process.shows("hits 150"), counts(0.0, 0.0));
-            assert_eq!(process.shows("hits 151"), counts(0.0, 1.0));
+            process.shows("hits{code=\"200\"} 100");
+            assert!(is_malformed(&process.shows(&format!("hits{{code=\"200\"}} {bad}")), "which is no count"), "{bad}");
+            assert_eq!(process.shows("hits{code=\"200\"} 150"), counts(0.0, 0.0));
+            assert_eq!(process.shows("hits{code=\"200\"} 151"), counts(0.0, 1.0));
         }
-        assert!(is_malformed(&Process::ratio().shows("hits 1\nhits 2"), "is there twice"));
-        assert!(is_malformed(&Process::ratio().shows("# TYPE hits gauge\nhits 1"), "declared a gauge"));
+        assert!(is_malformed(&Process::ratio().shows("hits{code=\"200\"} 1\nhits{code=\"200\"} 2"), "is there twice"));
+        assert!(is_malformed(&Process::ratio().shows("# TYPE hits gauge\nhits{code=\"200\"} 1"), "declared a gauge"));
     }
 
     #[test]
     fn a_bad_series_that_no_check_reads_does_no_harm() {
         let mut process = Process::ratio();
         process.sli = process.sli.narrowed("route", &Match::Is("/pay".into()));
-        process.shows("hits{route=\"/pay\"} 1\nhits{route=\"/x\"} NaN");
-        assert_eq!(process.shows("hits{route=\"/pay\"} 3\nhits{route=\"/x\"} -1"), counts(0.0, 2.0));
+        process.shows("hits{route=\"/pay\",code=\"200\"} 1\nhits{route=\"/x\"} NaN");
+        assert_eq!(process.shows("hits{route=\"/pay\",code=\"200\"} 3\nhits{route=\"/x\"} -1"), counts(0.0, 2.0));
     }
 
     fn histogram(fast: f64, slow: f64, all: f64) -> String {
@@ -450,12 +450,13 @@ mod tests {
     #[test]
     fn a_label_that_never_stops_changing_does_not_fill_the_memory() {
         let mut process = Process::ratio();
-        let body =
-            |from: usize, n: usize| (from..from + n).map(|i| format!("hits{{id=\"{i}\"}} 1\n")).collect::<String>();
+        let body = |from: usize, n: usize| {
+            (from..from + n).map(|i| format!("hits{{id=\"{i}\",code=\"200\"}} 1\n")).collect::<String>()
+        };
         process.shows(&body(0, SERIES_MAX));
         assert_eq!(process.shows(&body(SERIES_MAX, SERIES_MAX)), counts(0.0, SERIES_MAX as f64));
         assert!(is_malformed(&process.shows(&body(2 * SERIES_MAX, 1)), "came and went"));
-        assert_eq!(process.shows("hits 5"), counts(0.0, 0.0), "counting starts anew");
+        assert_eq!(process.shows("hits{code=\"200\"} 5"), counts(0.0, 0.0), "counting starts anew");
     }
 
     #[test]
@@ -478,7 +479,10 @@ mod tests {
         let mine = BTreeMap::from([("version".to_owned(), "new".to_owned())]);
         let mut target = Target::default();
         let mut shows = |body: &[u8]| target.read(&parse(body, |_| true).unwrap(), &wanted, &mine, &slis)[&ID].clone();
-        shows(b"hits{version=\"new\"} 1\nhits{version=\"old\"} 1\nhits 7\n");
-        assert_eq!(shows(b"hits{version=\"new\"} 3\nhits{version=\"old\"} 100\nhits 900\n"), counts(0.0, 2.0));
+        shows(b"hits{version=\"new\",code=\"200\"} 1\nhits{version=\"old\"} 1\nhits 7\n");
+        assert_eq!(
+            shows(b"hits{version=\"new\",code=\"200\"} 3\nhits{version=\"old\"} 100\nhits 900\n"),
+            counts(0.0, 2.0)
+        );
     }
 }
