@@ -118,7 +118,7 @@ async fn an_error_status_is_unavailable() {
 async fn a_refused_connection_is_unavailable() {
     let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let pods = Pods::start().await;
-    pods.metrics("old", "hits_total 1");
+    pods.metrics("old", "hits_total{code=\"200\"} 1");
     let mut asker = Asker::of(&[pods.url("old")], &[format!("http://{gone}/metrics?token=secret")]);
     let [control, canary] = arms(&asker.window(SHORT).await, 0);
     assert_eq!(control, Err(Absence::NoData));
@@ -130,7 +130,7 @@ async fn a_refused_connection_is_unavailable() {
 #[tokio::test]
 async fn an_endpoint_that_does_not_answer_is_unavailable_after_its_timeout() {
     let pods = Pods::start().await;
-    pods.metrics("old", "hits_total 1");
+    pods.metrics("old", "hits_total{code=\"200\"} 1");
     pods.show("new", Shows::Nothing);
     let mut targets = targets(&[pods.url("old")], &[pods.url("new")]);
     targets.timeout = Duration::from_millis(50);
@@ -156,7 +156,7 @@ async fn a_body_that_was_cut_is_not_counted() {
         }
     });
     let pods = Pods::start().await;
-    pods.metrics("old", "hits_total 1");
+    pods.metrics("old", "hits_total{code=\"200\"} 1");
     let mut asker = Asker::of(&[pods.url("old")], &[format!("http://{address}/metrics")]);
     unavailable(&arms(&asker.window(1_000).await, 0)[1].clone().unwrap_err(), "the answer broke off");
 }
@@ -330,8 +330,8 @@ async fn the_number_of_pairs_that_are_read_at_once_has_a_limit() {
 #[tokio::test]
 async fn an_answer_from_another_host_is_refused_whatever_client_is_used() {
     let (near, far) = (Pods::start().await, Pods::start().await);
-    near.metrics("old", "hits_total 1");
-    far.metrics("new", "hits_total 1");
+    near.metrics("old", "hits_total{code=\"200\"} 1");
+    far.metrics("new", "hits_total{code=\"200\"} 1");
     near.show("new", Shows::To(far.url("new")));
     let service = config(targets(&[near.url("old")], &[near.url("new")]));
     let clock = Timestamp::from_millis(1_000);
@@ -396,7 +396,7 @@ async fn an_endpoint_of_both_arms_is_told_apart_by_labels_that_name_the_revision
 async fn an_address_may_name_the_revision() {
     let pods = Pods::start().await;
     for pod in ["shop-stable", &format!("shop-{CANARY}")] {
-        pods.metrics(pod, "hits_total 1");
+        pods.metrics(pod, "hits_total{code=\"200\"} 1");
     }
     let urls = [pods.url("shop-{revision}")];
     Asker::of(&urls, &urls).begin().await;
