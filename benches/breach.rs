@@ -31,10 +31,10 @@ use tollgate::{
     traffic::{self, Actuator, Flags},
 };
 
-const SAMPLES: u64 = 100;
-const SCRAPE_EVERY: Duration = Duration::from_millis(20);
+const SAMPLES: u64 = 60;
+const SCRAPE_EVERY: Duration = Duration::from_millis(50);
 /// Scrapes of a canary before the one that shows the breach.
-const CALM_SCRAPES: u64 = 8;
+const CALM_SCRAPES: u64 = 5;
 
 /// The flags, and when traffic was last asked to go back.
 struct Noted {
@@ -59,7 +59,7 @@ impl Actuator for Noted {
     }
 }
 
-/// Serves metrics that break the hard limit from the ninth scrape of a revision on; `shown` is when one first did.
+/// Serves metrics that break the hard limit from the sixth scrape of a revision on; `shown` is when one first did.
 fn metrics(shown: Arc<Mutex<Option<Instant>>>) -> Router {
     let scrapes: Arc<Mutex<BTreeMap<String, u64>>> = Arc::default();
     Router::new().route(
