@@ -56,7 +56,8 @@ fn no_world_does_harm_and_every_world_comes_to_rest() {
     let restarts: u32 = results.iter().map(|(_, ended)| ended.restarts).sum();
     let count =
         |outcome| results.iter().flat_map(|(_, e)| e.outcomes.values()).filter(|o| **o == Some(outcome)).count();
-    let outcomes = [Outcome::Promoted, Outcome::RolledBack, Outcome::HandedOver, Outcome::Cancelled];
+    let outcomes =
+        [Outcome::Promoted, Outcome::RolledBack, Outcome::HandedOver, Outcome::Cancelled, Outcome::Superseded];
     for outcome in outcomes {
         println!("{outcome}: {}", count(outcome));
         assert!(count(outcome) > 0, "no world ended {outcome}: the worlds are too tame to prove anything");
@@ -88,7 +89,7 @@ fn in_a_calm_world_the_outcome_is_right() {
         for (rollout, harmless) in &ended.harmless {
             match (ended.outcomes[rollout], harmless) {
                 (Some(Outcome::Promoted), true) | (Some(Outcome::RolledBack), false) => judged += 1,
-                (Some(Outcome::HandedOver | Outcome::Cancelled), _) => {}
+                (Some(Outcome::HandedOver | Outcome::Cancelled | Outcome::Superseded), _) => {}
                 (outcome, _) => panic!("seed {seed}: {rollout}, harmless {harmless}, ended {outcome:?}"),
             }
         }

@@ -42,6 +42,13 @@ pub(super) async fn assemble(config: Config, listener: TcpListener) -> anyhow::R
     for remark in &recovery.remarks {
         tracing::warn!("journal: {remark}");
     }
+    let ahead = fleet.now().since(Clock::default().now());
+    if ahead > CLOCK_AHEAD_MAX {
+        tracing::warn!(
+            "the journal's last entry is {} s in the future: was the clock wrong, or is it now?",
+            ahead.as_secs()
+        );
+    }
     let clock = Clock::starting_at(fleet.now());
     let now = {
         let clock = clock.clone();
@@ -102,6 +109,8 @@ impl Assembled {
     }
 }
 
+/// How far the journal may be ahead of the clock without a word.
+const CLOCK_AHEAD_MAX: Duration = Duration::from_secs(5 * 60);
 /// How often one call to GitHub is tried before the fleet is told; the fleet tries again, with longer pauses.
 const GITHUB_ATTEMPTS_MAX: u32 = 3;
 /// How long scraped increments are kept. A window older than this cannot be counted any more.

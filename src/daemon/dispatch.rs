@@ -7,6 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use tokio::sync::{broadcast, mpsc};
@@ -21,6 +22,9 @@ use crate::{
     telemetry::{self, Provider},
     traffic::{self, Actuator},
 };
+
+/// How long an actuator may take for a service that is not configured any more.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
 /// The wings that effects are handed to.
 #[derive(Clone)]
@@ -101,9 +105,10 @@ impl Dispatch {
 
     fn shift(&mut self, request: RequestId, shift: Cleared<Shift>) {
         let service = shift.get().service.clone();
+        let within = self.policy.services.get(&service).map_or(ANSWER_WITHIN, |service| service.reply_within);
         let (runtime, actuator, handle) = (&self.runtime, &self.wings.actuator, &self.handle);
-        let lane =
-            self.lanes.entry(service).or_insert_with(|| Lane::open(runtime, Arc::clone(actuator), handle.clone()));
+        let open = || Lane::open(runtime, Arc::clone(actuator), handle.clone(), within);
+        let lane = self.lanes.entry(service).or_insert_with(open);
         lane.newest.fetch_max(request.0, Ordering::SeqCst);
         // The lane's task lives as long as its sender.
         let _ = lane.requests.send((request, shift));
@@ -124,7 +129,7 @@ impl Dispatch {
 }
 
 impl Lane {
-    fn open(runtime: &tokio::runtime::Handle, actuator: Arc<dyn Actuator>, handle: Handle) -> Self {
+    fn open(runtime: &tokio::runtime::Handle, actuator: Arc<dyn Actuator>, handle: Handle, within: Duration) -> Self {
         let (requests, mut inbox) = mpsc::unbounded_channel::<(RequestId, Cleared<Shift>)>();
         let newest = Arc::new(AtomicU64::new(0));
         let overtaken = Arc::clone(&newest);
@@ -133,7 +138,11 @@ impl Lane {
                 if overtaken.load(Ordering::SeqCst) > request.0 {
                     continue;
                 }
-                let read = actuator.shift(request, &shift).await.map_err(shift_error);
+                // One call that hangs must not keep a later retreat waiting.
+                let read = match tokio::time::timeout(within, actuator.shift(request, &shift)).await {
+                    Ok(read) => read.map_err(shift_error),
+                    Err(_) => Err(ShiftError::Unavailable(Text::new("the actuator did not answer in time"))),
+                };
                 let rollout = shift.get().rollout;
                 if handle.reply(Event::Shifted { request, rollout, read }).await.is_err() {
                     return;

@@ -19,7 +19,8 @@ mod telemetry_blackout;
 use std::time::Duration;
 
 use crate::domain::{
-    Absence, Autonomy, Check, Counts, Evidence, Finding, Objection, Share, Shift, Text, Timestamp, Verdict, WayBack,
+    Absence, Autonomy, Check, Counts, Evidence, Finding, Objection, Origin, Share, Shift, Text, Timestamp, Verdict,
+    WayBack,
 };
 
 /// What a rail makes of a case.
@@ -90,6 +91,9 @@ pub struct Rail {
 /// The name of the rail that ends a stage's patience, for those who act on its objection.
 pub const PROGRESS_DEADLINE: &str = progress_deadline::RAIL.name;
 
+/// The name of the rail that keeps decisions for people, for those who tell them.
+pub const AUTONOMY: &str = autonomy::RAIL.name;
+
 /// Every rail, in the order in which objections are told.
 pub const RAILS: &[Rail] = &[
     kill_switch::RAIL,
@@ -120,6 +124,16 @@ pub struct CheckFacts<'a> {
     pub recent: Counts,
     /// What the canary counted since this stage began.
     pub this_stage: Counts,
+}
+
+impl CheckFacts<'_> {
+    /// Whether it is a check that a diff proposed on something that nobody has asked the canary for: a route without
+    /// visitors has no series yet. Telemetry answered, and had nothing; it was not silent and not garbled.
+    pub fn is_quiet(&self) -> bool {
+        self.check.origin != Origin::Slo
+            && self.evidence.canary.total == 0
+            && matches!(self.latest, Some(Err(Absence::NoData)))
+    }
 }
 
 /// The stage that is held.

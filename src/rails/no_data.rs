@@ -17,6 +17,7 @@ fn rule(case: &Case<'_>) -> Ruling {
         case.checks.iter().filter(|facts| facts.check.weight == Weight::Critical).find_map(|facts| {
             match facts.latest {
                 None => Some(format!("{}: not measured yet", facts.check.name)),
+                Some(Err(_)) if facts.is_quiet() => None,
                 Some(Err(absence)) => Some(format!("{}: {absence}", facts.check.name)),
                 Some(Ok(_)) if facts.finding == Finding::NoData => Some(format!("{}: no data", facts.check.name)),
                 Some(Ok(_)) => None,

@@ -31,14 +31,44 @@ impl Rollout {
         let before = std::mem::replace(&mut self.objections, objections);
         self.verdict = Some(verdict);
         self.page_for(&before, desk);
+        self.call_for_promotion(proposed, &before, desk);
+        self.remember_held_rollback(asking, proposed);
         if desk.policy.autonomy == Autonomy::Observe && asking == Asking::Findings {
             self.conclude_observation(proposed, desk);
             return;
+        }
+        if verdict == Verdict::Hold && asking == Asking::Person(Verdict::Promote) {
+            let why: Vec<String> = self.objections.iter().map(|o| format!("{}: {}", o.rail, o.why)).collect();
+            self.announce(desk, Severity::Info, format!("not promoted: {}", why.join("; ")));
         }
         match verdict {
             Verdict::Promote => self.promote(shift, desk),
             Verdict::Hold => self.hand_over_if_stuck(desk),
             Verdict::Rollback => self.roll_back(asking, shift, desk),
+        }
+    }
+
+    /// Where only a person's word is missing, says so once.
+    fn call_for_promotion(&mut self, proposed: Verdict, before: &[Objection], desk: &mut Desk<'_>) {
+        let waits_for_person = |objections: &[Objection]| {
+            !objections.is_empty() && objections.iter().all(|objection| objection.rail == rails::AUTONOMY)
+        };
+        let is_new = !waits_for_person(before) && waits_for_person(&self.objections);
+        if proposed == Verdict::Promote && is_new && desk.policy.autonomy != Autonomy::Observe {
+            let text = format!("nothing speaks against promotion; a person promotes it: tollgate promote {}", self.id);
+            self.announce(desk, Severity::Page, text);
+        }
+    }
+
+    /// A rollback that was due and became a hold is not forgotten when the harm passes: what follows is a person's.
+    fn remember_held_rollback(&mut self, asking: Asking, proposed: Verdict) {
+        let due = proposed.max(self.objections.iter().map(|objection| objection.at_most).max().unwrap_or(proposed));
+        match (asking, self.verdict) {
+            (Asking::Findings | Asking::Machine(_), Some(Verdict::Hold)) if due == Verdict::Rollback => {
+                self.is_held_back = true;
+            }
+            (Asking::Person(Verdict::Promote), Some(Verdict::Promote)) => self.is_held_back = false,
+            (Asking::Findings | Asking::Machine(_) | Asking::Person(_), _) => {}
         }
     }
 
@@ -59,7 +89,9 @@ impl Rollout {
         let facts = self.facts(desk.policy.alpha);
         let proposed = match asking {
             Asking::Person(verdict) | Asking::Machine(verdict) => verdict,
-            Asking::Findings if self.paused_since.is_some() => judge::propose(&facts).max(Verdict::Hold),
+            Asking::Findings if self.paused_since.is_some() || self.is_held_back => {
+                judge::propose(&facts).max(Verdict::Hold)
+            }
             Asking::Findings if self.stage.is_none() => Verdict::Promote,
             Asking::Findings => judge::propose(&facts),
         };
@@ -93,6 +125,7 @@ impl Rollout {
         let watch = if self.at_last_stage() { desk.policy.watch } else { std::time::Duration::ZERO };
         let patience = match self.paused_since {
             Some(_) => std::time::Duration::MAX,
+            None if desk.kill_switch => std::time::Duration::MAX,
             None => self.patience_from.since(entered).saturating_add(desk.policy.patience).saturating_add(watch),
         };
         Some(StageFacts { held: desk.now.since(entered), bake_time: stage.bake_time.saturating_add(watch), patience })
@@ -155,7 +188,6 @@ impl Rollout {
         };
         match shift {
             Some(cleared) => {
-                self.busiest = self.newest_canary_total().unwrap_or(0);
                 self.failures = 0;
                 self.measuring = None;
                 self.announce(desk, Severity::Warning, format!("rolling back: {}", self.reason));
@@ -181,7 +213,7 @@ impl Rollout {
 
     /// At `observe` nothing is moved: once a verdict other than to wait is due, it is said, and the rollout is over.
     fn conclude_observation(&mut self, proposed: Verdict, desk: &mut Desk<'_>) {
-        let strictest = self.objections.iter().filter(|o| o.rail != "autonomy").map(|o| o.at_most).max();
+        let strictest = self.objections.iter().filter(|o| o.rail != rails::AUTONOMY).map(|o| o.at_most).max();
         match proposed.max(strictest.unwrap_or(Verdict::Promote)) {
             Verdict::Hold => {}
             Verdict::Promote => {
@@ -197,10 +229,14 @@ impl Rollout {
 
     /// A person asks for something.
     pub(super) fn commanded(&mut self, command: Command, by: &Person, desk: &mut Desk<'_>) {
-        if self.phase.is_done() {
+        if self.is_settled() {
             return;
         }
-        self.note(desk.now, format!("{by} asks: {command}"));
+        self.announce(desk, Severity::Info, format!("{by} asks: {command}"));
+        if self.phase.is_done() {
+            self.settle(command, desk);
+            return;
+        }
         match command {
             Command::Pause => {
                 self.paused_since.get_or_insert(desk.now);
@@ -232,13 +268,43 @@ impl Rollout {
         }
     }
 
-    fn resume(&mut self, desk: &Desk<'_>) {
-        if let Some(since) = self.paused_since.take() {
-            self.patience_from = self.patience_from + desk.now.since(since);
+    /// What was handed over is settled by a person: taken back, or kept, which makes it what everyone is compared with.
+    fn settle(&mut self, command: Command, desk: &mut Desk<'_>) {
+        match command {
+            Command::Rollback => {
+                self.ended = None;
+                self.phase = Phase::Baking;
+                self.decide(Asking::Person(Verdict::Rollback), desk);
+            }
+            Command::Promote => {
+                self.is_kept = true;
+                self.announce(
+                    desk,
+                    Severity::Info,
+                    format!("kept at {}; the next rollout builds on it", self.exposure),
+                );
+            }
+            Command::Pause | Command::Resume => {
+                self.announce(desk, Severity::Info, "it was handed over: roll it back, or promote it to keep it");
+            }
         }
     }
 
-    fn end_long_pause(&mut self, desk: &mut Desk<'_>) {
+    fn resume(&mut self, desk: &Desk<'_>) {
+        if let Some(since) = self.paused_since.take() {
+            self.wait_longer(desk.now.since(since));
+        }
+    }
+
+    /// So much time did not count against its patience.
+    pub(super) fn wait_longer(&mut self, span: std::time::Duration) {
+        self.patience_from = self.patience_from + span;
+        if let Phase::Ready { since } = &mut self.phase {
+            *since = *since + span;
+        }
+    }
+
+    pub(super) fn end_long_pause(&mut self, desk: &mut Desk<'_>) {
         if self.paused_since.is_some_and(|since| desk.now.since(since) > desk.policy.pause_max) {
             self.resume(desk);
             self.announce(desk, Severity::Warning, "the pause has lasted its longest time; going on");

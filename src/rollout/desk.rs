@@ -2,8 +2,8 @@
 //! the effects.
 
 use crate::{
-    domain::{RequestId, Revision, Timestamp},
-    rollout::{Effect, ServicePolicy},
+    domain::{RequestId, Timestamp},
+    rollout::{Effect, ServicePolicy, lineage::Lineage},
 };
 
 /// At hand while one event is handled.
@@ -11,8 +11,7 @@ pub(super) struct Desk<'a> {
     pub(super) now: Timestamp,
     pub(super) policy: &'a ServicePolicy,
     pub(super) kill_switch: bool,
-    /// The revision that everyone had before this rollout, if known.
-    pub(super) stable: Option<&'a Revision>,
+    pub(super) lineage: &'a Lineage,
     pub(super) requests: &'a mut u64,
     pub(super) effects: &'a mut Vec<Effect>,
 }

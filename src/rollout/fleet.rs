@@ -9,17 +9,18 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Effect, Event, Policy, ServicePolicy,
+    Effect, Event, Policy, ServicePolicy, ShiftError,
     desk::Desk,
     intake::{Intake, Merge},
+    lineage::Lineage,
     phase::Phase,
     placement::Placements,
     state::Rollout,
 };
-use crate::domain::{Change, Notice, Outcome, Revision, RolloutId, ServiceName, Severity, Stamped, Text, Timestamp};
-
-/// Most revisions of a service that are remembered as deployed.
-const DEPLOYED_MAX: usize = 64;
+use crate::domain::{
+    Change, Exposure, Notice, Outcome, Person, RequestId, Revision, RolloutId, ServiceName, Severity, Stamped, Text,
+    Timestamp,
+};
 
 /// Every rollout there is, as the fold of the journal.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -28,16 +29,14 @@ pub struct Fleet {
     pub(super) policy: Option<Arc<Policy>>,
     /// Services that are not configured any more but have open rollouts, under their last policy.
     retired: BTreeMap<ServiceName, ServicePolicy>,
-    pub(super) kill_switch: bool,
+    /// Since when expansion is stopped, if it is.
+    pub(super) kill_switch: Option<Timestamp>,
     pub(super) rollouts: BTreeMap<RolloutId, Rollout>,
     /// When each rollout wants to be woken.
     wakeups: BTreeSet<(Timestamp, RolloutId)>,
     pub(super) intake: Intake,
     placements: Placements,
-    /// Revisions that were told of as deployed, the newest last.
-    deployed: BTreeMap<ServiceName, Vec<Revision>>,
-    /// What everyone had when no rollout was under way.
-    stable: BTreeMap<ServiceName, Revision>,
+    lineages: BTreeMap<ServiceName, Lineage>,
     rollouts_opened: u64,
     requests: u64,
     pub(super) stale_replies: u64,
@@ -52,54 +51,27 @@ impl Fleet {
             Event::Started { policy } => self.started(policy, &mut effects),
             Event::PullRequestMerged { delivery, repository, pull_request, branch, into_default } => {
                 let (repository, pull_request, branch) = (repository.clone(), *pull_request, branch.clone());
-                let merge = Merge { repository, pull_request, branch, into_default: *into_default };
-                self.merged(delivery, merge, &mut effects);
+                let delivery = delivery.clone();
+                let merge = Merge { delivery, repository, pull_request, branch, into_default: *into_default };
+                self.merged(merge, &mut effects);
             }
             Event::ChangeFetched { request, change } => self.fetched(*request, change, &mut effects),
             Event::Drafted { request, rollout, draft } => {
-                let deployed = self.deployed_revisions(*rollout);
-                self.reply(
-                    *rollout,
-                    &mut effects,
-                    |r| r.awaits_draft(*request),
-                    |r, desk| {
-                        r.drafted(draft.clone(), Some(&deployed), desk);
-                    },
-                );
+                let drafted = |r: &mut Rollout, desk: &mut Desk<'_>| r.drafted(draft.clone(), desk);
+                self.reply(*rollout, &mut effects, |r| r.awaits_draft(*request), drafted);
             }
             Event::RevisionDeployed { service, revision, by } => {
                 self.told_deployed(service, revision, by.0.as_str(), &mut effects)
             }
-            Event::Shifted { request, rollout, read } => {
-                if !self.placements.reasserted(*request, read, self.now) {
-                    self.reply(
-                        *rollout,
-                        &mut effects,
-                        |r| r.awaits_shift(*request),
-                        |r, desk| {
-                            r.shifted(read.clone(), desk);
-                        },
-                    );
-                }
-            }
+            Event::Shifted { request, rollout, read } => self.shifted(*request, *rollout, read, &mut effects),
             Event::Measured { request, rollout, through, measurements } => {
-                self.reply(
-                    *rollout,
-                    &mut effects,
-                    |r| r.awaits_measurement(*request),
-                    |r, desk| {
-                        r.measured(*through, measurements, desk);
-                    },
-                );
+                let measured = |r: &mut Rollout, desk: &mut Desk<'_>| r.measured(*through, measurements, desk);
+                self.reply(*rollout, &mut effects, |r| r.awaits_measurement(*request), measured);
             }
             Event::Commanded { rollout, command, by } => {
                 self.with(*rollout, &mut effects, |r, desk| r.commanded(*command, by, desk));
             }
-            Event::KillSwitch { on, by } => {
-                self.kill_switch = *on;
-                let state = if *on { "on: nothing expands" } else { "off" };
-                effects.push(self.fleet_notice(Severity::Warning, format!("{by} turned the kill switch {state}")));
-            }
+            Event::KillSwitch { on, by } => self.turn_kill_switch(*on, by, &mut effects),
             Event::WokeUp => {}
         }
         self.wake_due(&mut effects);
@@ -139,20 +111,24 @@ impl Fleet {
         self.intake.restarted(self.now, &mut self.requests, effects);
         let busy: BTreeSet<RolloutId> =
             self.rollouts.iter().filter(|(_, r)| !r.phase.is_done()).map(|(id, _)| *id).collect();
-        self.placements.restarted(&busy, self.now, &mut self.requests, effects);
+        // A quarantined rollout does nothing by itself, so what stands of it is put back in force here.
+        let restoring =
+            |id: &RolloutId| !matches!(self.rollouts.get(id).map(|r| &r.phase), Some(Phase::Quarantined { .. }));
+        let restore_themselves = busy.iter().copied().filter(restoring).collect();
+        self.placements.restarted(&restore_themselves, self.now, &mut self.requests, effects);
         for rollout in busy {
             self.with(rollout, effects, Rollout::restarted);
         }
     }
 
     /// A merge into the branch of some service: its change is fetched. Each delivery counts once.
-    fn merged(&mut self, delivery: &Text, merge: Merge, effects: &mut Vec<Effect>) {
-        let is_new = self.intake.first_time(delivery);
+    fn merged(&mut self, merge: Merge, effects: &mut Vec<Effect>) {
         let wanted = self.services().any(|(_, service)| {
             service.repository == merge.repository && service.is_on_branch(&merge.branch, merge.into_default)
         });
+        // Only what is wanted is remembered: a delivery that came too early for its service may come again.
         if wanted
-            && is_new
+            && self.intake.first_time(&merge.delivery)
             && let Some(why) = self.intake.fetch(merge, self.now, &mut self.requests, effects)
         {
             effects.push(self.fleet_notice(Severity::Page, why));
@@ -161,7 +137,7 @@ impl Fleet {
 
     fn fetched(
         &mut self,
-        request: crate::domain::RequestId,
+        request: RequestId,
         change: &Result<Arc<Change>, super::FetchError>,
         effects: &mut Vec<Effect>,
     ) {
@@ -170,7 +146,7 @@ impl Fleet {
             return;
         };
         match change {
-            Ok(change) => self.open(change, &asked.merge.branch, asked.merge.into_default, effects),
+            Ok(change) => self.open(change, &asked.merge, effects),
             Err(error) => {
                 if let Some(why) = self.intake.failed(asked, error, self.now) {
                     effects.push(self.fleet_notice(Severity::Page, why));
@@ -180,10 +156,10 @@ impl Fleet {
     }
 
     /// Opens a rollout for each service whose paths the change touches.
-    fn open(&mut self, change: &Arc<Change>, branch: &str, into_default: bool, effects: &mut Vec<Effect>) {
+    fn open(&mut self, change: &Arc<Change>, merge: &Merge, effects: &mut Vec<Effect>) {
         let touched: Vec<(ServiceName, ServicePolicy)> = self
             .services()
-            .filter(|(_, service)| service.is_touched_by(change, branch, into_default))
+            .filter(|(_, service)| service.is_touched_by(change, &merge.branch, merge.into_default))
             .map(|(name, service)| (name.clone(), service.clone()))
             .collect();
         for (service, policy) in touched {
@@ -196,7 +172,11 @@ impl Fleet {
                 continue;
             }
             if self.open_rollouts() >= self.policy.as_ref().map_or(0, |policy| policy.rollouts_max) {
-                let why = format!("{service}: no rollout of pull request {}: too many are open", change.pull_request);
+                let why = format!(
+                    "{service}: no rollout of pull request {}: too many are open; deliver its webhook again once some have ended",
+                    change.pull_request
+                );
+                self.intake.forget(&merge.delivery);
                 effects.push(self.fleet_notice(Severity::Page, why));
                 continue;
             }
@@ -214,8 +194,9 @@ impl Fleet {
         for rollout in self.rollouts.values().filter(|rollout| rollout.service == *service) {
             match rollout.phase {
                 Phase::Queued => waiting = waiting.or(Some(rollout.id)),
-                Phase::Done(_) => {}
-                Phase::Drafting(_)
+                Phase::Done(_) if rollout.is_settled() => {}
+                Phase::Done(_)
+                | Phase::Drafting(_)
                 | Phase::AwaitingRevision { .. }
                 | Phase::Ready { .. }
                 | Phase::Shifting { .. }
@@ -236,30 +217,60 @@ impl Fleet {
             );
             return;
         }
-        let revisions = self.deployed.entry(service.clone()).or_default();
-        revisions.retain(|known| known != revision);
-        revisions.push(revision.clone());
-        if revisions.len() > DEPLOYED_MAX {
-            revisions.remove(0);
-        }
-        let awaiting: Vec<RolloutId> = self
-            .rollouts
-            .values()
-            .filter(|r| r.service == *service && matches!(r.phase, Phase::AwaitingRevision { .. }))
-            .map(|r| r.id)
-            .collect();
-        if awaiting.is_empty() && !self.rollouts.values().any(|r| r.service == *service) {
-            // The first thing we hear of a service is what everyone has.
-            self.stable.entry(service.clone()).or_insert_with(|| revision.clone());
-        }
+        let is_first = !self.rollouts.values().any(|r| r.service == *service);
+        self.lineages.entry(service.clone()).or_default().told_deployed(revision, is_first);
+        self.supersede(service, revision, effects);
+        let awaits = |r: &&Rollout| r.service == *service && matches!(r.phase, Phase::AwaitingRevision { .. });
+        let awaiting: Vec<RolloutId> = self.rollouts.values().filter(awaits).map(|r| r.id).collect();
         for rollout in awaiting {
             self.with(rollout, effects, |r, desk| r.deployed(revision, desk));
         }
     }
 
-    fn deployed_revisions(&self, rollout: RolloutId) -> BTreeSet<Revision> {
-        let service = self.rollouts.get(&rollout).map(|rollout| &rollout.service);
-        service.and_then(|service| self.deployed.get(service)).into_iter().flatten().cloned().collect()
+    /// A pipeline that batches merges deploys the last of them alone. The rollouts before it never get a revision of
+    /// their own: what they brought ships inside the later one.
+    fn supersede(&mut self, service: &ServiceName, revision: &Revision, effects: &mut Vec<Effect>) {
+        let of_service = || self.rollouts.values().filter(|r| r.service == *service);
+        let later = of_service().find(|r| r.phase == Phase::Queued && r.change.revision == *revision).map(|r| r.id);
+        let Some(later) = later else { return };
+        let waits = |r: &&Rollout| matches!(r.phase, Phase::Queued | Phase::AwaitingRevision { .. });
+        let earlier: Vec<RolloutId> = of_service().filter(|r| r.id < later).filter(waits).map(|r| r.id).collect();
+        for id in earlier {
+            let why = format!("{later} was deployed with this change in it");
+            self.with(id, effects, |r, desk| r.end(desk, Outcome::Superseded, Severity::Info, why));
+        }
+    }
+
+    fn shifted(
+        &mut self,
+        request: RequestId,
+        rollout: RolloutId,
+        read: &Result<Exposure, ShiftError>,
+        effects: &mut Vec<Effect>,
+    ) {
+        match self.placements.reasserted(request, read, self.now) {
+            Some(Ok(())) => {}
+            Some(Err(why)) => effects.push(self.fleet_notice(Severity::Page, why)),
+            None => {
+                let shifted = |r: &mut Rollout, desk: &mut Desk<'_>| r.shifted(read.clone(), desk);
+                self.reply(rollout, effects, |r| r.awaits_shift(request), shifted);
+            }
+        }
+    }
+
+    /// While the kill switch is on, no stage can come to its promotion, so the time does not count against its patience.
+    fn turn_kill_switch(&mut self, on: bool, by: &Person, effects: &mut Vec<Effect>) {
+        match (self.kill_switch, on) {
+            (None, true) => self.kill_switch = Some(self.now),
+            (Some(since), false) => {
+                self.kill_switch = None;
+                let span = self.now.since(since);
+                self.rollouts.values_mut().for_each(|rollout| rollout.wait_longer(span));
+            }
+            (None, false) | (Some(_), true) => {}
+        }
+        let state = if on { "on: nothing expands" } else { "off" };
+        effects.push(self.fleet_notice(Severity::Warning, format!("{by} turned the kill switch {state}")));
     }
 
     /// Hands a reply to the rollout that waits for it; any other is stale.
@@ -283,15 +294,16 @@ impl Fleet {
         let Some(rollout) = self.rollouts.get_mut(&id) else { return };
         let current = self.policy.as_ref().and_then(|policy| policy.services.get(&rollout.service));
         let Some(policy) = current.or_else(|| self.retired.get(&rollout.service)) else { return };
-        let was_done = rollout.phase.is_done();
+        let lineage = self.lineages.entry(rollout.service.clone()).or_default();
+        let (was_done, was_settled) = (rollout.phase.is_done(), rollout.is_settled());
         if let Some(at) = rollout.next_wakeup() {
             self.wakeups.remove(&(at, id));
         }
         let mut desk = Desk {
             now: self.now,
             policy,
-            kill_switch: self.kill_switch,
-            stable: self.stable.get(&rollout.service),
+            kill_switch: self.kill_switch.is_some(),
+            lineage,
             requests: &mut self.requests,
             effects,
         };
@@ -308,10 +320,8 @@ impl Fleet {
             self.wakeups.insert((at, id));
         }
         self.placements.keep(rollout);
-        if !was_done && rollout.phase.is_done() {
-            if rollout.phase == Phase::Done(Outcome::Promoted) {
-                self.stable.insert(rollout.service.clone(), rollout.change.revision.clone());
-            }
+        if (!was_done && rollout.phase.is_done()) || (!was_settled && rollout.is_settled()) {
+            lineage.ended(rollout);
             let service = rollout.service.clone();
             self.forget_oldest();
             self.begin_next(&service, effects);
@@ -321,7 +331,7 @@ impl Fleet {
     /// Finished rollouts are kept up to a number, to be looked at.
     fn forget_oldest(&mut self) {
         let kept = self.policy.as_ref().map_or(0, |policy| policy.finished_kept);
-        let finished: Vec<RolloutId> = self.rollouts.values().filter(|r| r.phase.is_done()).map(|r| r.id).collect();
+        let finished: Vec<RolloutId> = self.rollouts.values().filter(|r| r.is_settled()).map(|r| r.id).collect();
         for id in finished.iter().take(finished.len().saturating_sub(kept)) {
             self.rollouts.remove(id);
         }
@@ -336,8 +346,7 @@ impl Fleet {
         let due: Vec<RolloutId> =
             self.wakeups.iter().take_while(|(at, _)| *at <= self.now).map(|(_, rollout)| *rollout).collect();
         for id in due {
-            let deployed = self.deployed_revisions(id);
-            self.with(id, effects, |rollout, desk| rollout.woke_up(&deployed, desk));
+            self.with(id, effects, Rollout::woke_up);
         }
     }
 
@@ -355,9 +364,9 @@ impl Fleet {
 
 impl Rollout {
     /// Its time has come: does whatever is due.
-    fn woke_up(&mut self, deployed: &BTreeSet<Revision>, desk: &mut Desk<'_>) {
+    fn woke_up(&mut self, desk: &mut Desk<'_>) {
         match &self.phase {
-            Phase::Drafting(asked) if asked.until <= desk.now => self.draft_is_late(Some(deployed), desk),
+            Phase::Drafting(asked) if asked.until <= desk.now => self.draft_is_late(desk),
             Phase::AwaitingRevision { until } if *until <= desk.now => self.deployment_is_late(desk),
             Phase::Shifting { asked, .. } if asked.until <= desk.now => self.shift_is_due(desk),
             Phase::Draining { until } if *until <= desk.now => self.drain_is_due(desk),

@@ -22,6 +22,8 @@ const FETCHES_MAX: usize = 1_000;
 /// A pull request that a delivery says was merged.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Merge {
+    /// The delivery that told of it; forgotten when the fetch is given up, so that it can be delivered again.
+    pub(super) delivery: Text,
     pub(super) repository: Repository,
     pub(super) pull_request: u64,
     pub(super) branch: String,
@@ -64,6 +66,13 @@ impl Intake {
         true
     }
 
+    /// Lets a delivery count again: nothing came of it.
+    pub(super) fn forget(&mut self, delivery: &Text) {
+        if let Some(number) = self.deliveries.remove(delivery) {
+            self.by_age.remove(&number);
+        }
+    }
+
     /// How many changes are being fetched.
     pub(super) fn fetching(&self) -> usize {
         self.fetches.len()
@@ -84,6 +93,7 @@ impl Intake {
             return None;
         }
         if self.fetches.len() >= FETCHES_MAX {
+            self.forget(&merge.delivery);
             return Some(format!("no rollout of {merge}: {FETCHES_MAX} changes are being fetched already"));
         }
         let mut fetch = Fetch { merge, request: None, until: now, failures: 0 };
@@ -101,10 +111,14 @@ impl Intake {
     /// A fetch failed. Says why if it is given up.
     pub(super) fn failed(&mut self, mut fetch: Fetch, error: &FetchError, now: Timestamp) -> Option<String> {
         fetch.failures += 1;
+        let is_given_up = matches!(error, FetchError::Refused(_)) || fetch.failures >= ATTEMPTS_MAX;
+        if is_given_up {
+            self.forget(&fetch.merge.delivery);
+        }
         let of = &fetch.merge;
         match error {
             FetchError::Refused(why) => Some(format!("no rollout of {of}: {why}")),
-            FetchError::Unavailable(why) if fetch.failures >= ATTEMPTS_MAX => {
+            FetchError::Unavailable(why) if is_given_up => {
                 Some(format!("no rollout of {of}: {why}; deliver its webhook again to try again"))
             }
             FetchError::Unavailable(_) => {
@@ -128,7 +142,7 @@ impl Intake {
         requests: &mut u64,
         effects: &mut Vec<Effect>,
     ) -> Vec<String> {
-        let mut given_up = Vec::new();
+        let (mut given_up, mut forgotten) = (Vec::new(), Vec::new());
         if policy.is_none() {
             return given_up;
         }
@@ -144,11 +158,13 @@ impl Intake {
                     "no rollout of {}: the forge does not answer; deliver its webhook again to try again",
                     fetch.merge
                 ));
+                forgotten.push(fetch.merge.delivery.clone());
                 return false;
             }
             fetch.ask(now, requests, effects);
             true
         });
+        forgotten.iter().for_each(|delivery| self.forget(delivery));
         given_up
     }
 

@@ -19,6 +19,7 @@ fn verdict_of(facts: &CheckFacts<'_>) -> Verdict {
     match facts.finding {
         Finding::Degraded => Verdict::Rollback,
         Finding::Inconclusive if quiet => Verdict::Promote,
+        Finding::NoData if facts.is_quiet() => Verdict::Promote,
         Finding::NoData | Finding::Inconclusive => Verdict::Hold,
         Finding::Healthy => Verdict::Promote,
     }

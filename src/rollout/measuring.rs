@@ -86,7 +86,9 @@ impl Rollout {
     pub(super) fn measurement_is_due(&mut self, desk: &mut Desk<'_>) {
         let was_asked = self.measuring.take().is_some_and(|asked| asked.request.is_some());
         if let Phase::Ready { since } = self.phase {
-            if desk.now.since(since) > desk.policy.patience {
+            self.end_long_pause(desk);
+            let waits = self.paused_since.is_some() || desk.kill_switch;
+            if !waits && desk.now.since(since) > desk.policy.patience {
                 self.end(
                     desk,
                     Outcome::Cancelled,
@@ -98,6 +100,7 @@ impl Rollout {
             self.decide(Asking::Findings, desk);
             self.wait_ready(desk);
         } else if was_asked {
+            self.records.iter_mut().for_each(Record::missed);
             self.after_window(desk);
         } else {
             self.measure(desk);
@@ -134,6 +137,9 @@ impl Rollout {
         }
         if heard {
             self.heard = Some(now);
+        }
+        if self.phase == Phase::Baking {
+            self.busiest = self.newest_canary_total().unwrap_or(self.busiest);
         }
         if !control_answers.is_empty() {
             self.control_stands = Some(control_answers.contains(&true));

@@ -11,6 +11,7 @@ mod event;
 mod fleet;
 mod intake;
 mod judge;
+mod lineage;
 mod measuring;
 mod phase;
 mod placement;

@@ -62,19 +62,24 @@ impl Placements {
         }
     }
 
-    /// Whether the reply was to one of these requests.
+    /// Takes a reply to one of these requests; `None` if it was to none of them. An error says what a person must know:
+    /// a refusal is not asked again.
     pub(super) fn reasserted(
         &mut self,
         request: RequestId,
         read: &Result<Exposure, ShiftError>,
         now: Timestamp,
-    ) -> bool {
+    ) -> Option<Result<(), String>> {
         let asked = |placement: &&mut Placement| placement.asked.is_some_and(|(open, _)| open == request);
-        let Some(placement) = self.placements.values_mut().find(asked) else { return false };
-        let refused = matches!(read, Err(ShiftError::Refused(_)));
+        let placement = self.placements.values_mut().find(asked)?;
+        if let Err(ShiftError::Refused(why)) = read {
+            placement.asked = None;
+            let Shift { service, to, .. } = &placement.shift;
+            return Some(Err(format!("{service}: traffic could not be put back at {to} after the restart: {why}")));
+        }
         let stands = read.as_ref().is_ok_and(|read| *read == placement.shift.to);
-        placement.asked = if stands || refused { None } else { Some((request, now + REPLY_WITHIN)) };
-        true
+        placement.asked = if stands { None } else { Some((request, now + REPLY_WITHIN)) };
+        Some(Ok(()))
     }
 
     pub(super) fn next_wakeup(&self) -> Option<Timestamp> {

@@ -1,6 +1,6 @@
 //! From the merge to the first stage: drafting checks, and waiting until the revision is there.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
 
 use super::{
     Deployed,
@@ -36,16 +36,14 @@ impl Rollout {
     }
 
     /// A draft came, or none could be made: then the mandatory checks are the plan, and the reason is said.
-    pub(super) fn drafted(
-        &mut self,
-        draft: Result<Draft, Text>,
-        deployed: Option<&BTreeSet<Revision>>,
-        desk: &mut Desk<'_>,
-    ) {
-        let draft = draft.unwrap_or_else(|why| {
+    pub(super) fn drafted(&mut self, draft: Result<Draft, Text>, desk: &mut Desk<'_>) {
+        let mut draft = draft.unwrap_or_else(|why| {
             self.announce(desk, Severity::Warning, format!("no checks from the diff: {why}"));
             plan::fallback(&self.change, &why)
         });
+        if let (WayBack::Open, Some(why)) = (&draft.way_back, desk.lineage.inherited()) {
+            draft.way_back = WayBack::OneWay { why, lines: Vec::new() };
+        }
         let admission = plan::admit(draft, &desk.policy.bounds, &stats::served());
         self.records = admission.plan.checks().iter().map(Record::start).collect();
         let mandatory = desk.policy.bounds.mandatory.len();
@@ -63,8 +61,7 @@ impl Rollout {
         if let Some(WayBack::OneWay { why, .. }) = self.plan.as_ref().map(|plan| plan.way_back().clone()) {
             self.announce(desk, Severity::Warning, format!("one-way: {why}; it will be held rather than rolled back"));
         }
-        let there = deployed.is_some_and(|revisions| revisions.contains(&self.change.revision));
-        if there || desk.policy.deployed == Deployed::OnMerge {
+        if desk.lineage.is_deployed(&self.change.revision) || desk.policy.deployed == Deployed::OnMerge {
             self.revision_is_there(desk);
         }
     }
@@ -77,7 +74,7 @@ impl Rollout {
     }
 
     fn revision_is_there(&mut self, desk: &mut Desk<'_>) {
-        self.control = desk.stable.cloned();
+        self.control = desk.lineage.stable().cloned();
         self.patience_from = desk.now;
         self.note(desk.now, format!("revision {} is deployed", self.change.revision.short()));
         self.phase = Phase::Ready { since: desk.now };
@@ -107,10 +104,10 @@ impl Rollout {
     }
 
     /// The draft did not come in time.
-    pub(super) fn draft_is_late(&mut self, deployed: Option<&BTreeSet<Revision>>, desk: &mut Desk<'_>) {
+    pub(super) fn draft_is_late(&mut self, desk: &mut Desk<'_>) {
         self.failures += 1;
         if self.failures >= desk.policy.attempts_max {
-            self.drafted(Err(Text::new("no draft came in time")), deployed, desk);
+            self.drafted(Err(Text::new("no draft came in time")), desk);
         } else {
             self.begin(desk);
         }

@@ -68,9 +68,17 @@ impl Record {
         self.latest_control = control_counts.err();
     }
 
-    /// A new stage: its own least samples count from nothing. The evidence carries over.
+    /// No answer came for a window: what was seen before it is not what is there now.
+    pub(super) fn missed(&mut self) {
+        self.latest = Some(Err(Absence::Unavailable(Text::new("no answer in time"))));
+    }
+
+    /// A new stage: what was seen of the one before says nothing of it. The evidence carries over.
     pub(super) fn stage_began(&mut self) {
         self.this_stage = Counts::default();
+        self.recent = [Counts::default(); RECENT_WINDOWS];
+        self.latest = None;
+        self.latest_control = None;
     }
 
     /// What the canary counted in the newest window.

@@ -11,6 +11,8 @@ use crate::domain::Autonomy;
 impl Rollout {
     /// The daemon started again. Time in which nobody could listen does not count as silence.
     pub(super) fn restarted(&mut self, desk: &mut Desk<'_>) {
+        // Nor does it count against the patience of the stage.
+        self.wait_longer(desk.now.since(self.measured_through.max(self.patience_from)));
         if self.listening_since.is_some() {
             self.listening_since = Some(desk.now);
         }
@@ -21,7 +23,15 @@ impl Rollout {
                 // A first stage that was never confirmed must not linger.
                 self.restore(desk);
             }
-            Phase::Baking if desk.policy.autonomy == Autonomy::Observe => {
+            // A service that was only observed, and now is not, begins at its first stage.
+            Phase::Baking if self.exposure.is_none() && desk.policy.autonomy != Autonomy::Observe => {
+                (self.stage, self.listening_since) = (None, None);
+                self.entered.clear();
+                self.records.iter_mut().for_each(super::record::Record::stage_began);
+                self.phase = Phase::Ready { since: desk.now };
+                self.restore(desk);
+            }
+            Phase::Baking if self.exposure.is_none() => {
                 self.measured_through = desk.now;
                 self.measure(desk);
             }

@@ -15,6 +15,8 @@ use crate::{
     rails::{self, Cleared},
 };
 
+/// Failures beyond the last attempt after which a person is called again: an hour, at twenty seconds each.
+const PAGE_EVERY_FAILURES: u32 = 180;
 /// The first pause after a failed attempt; it doubles with each, up to the time a reply may take.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 
@@ -23,10 +25,10 @@ impl Rollout {
     pub(super) fn ask_shift(&mut self, goal: Goal, shift: Cleared<Shift>, desk: &mut Desk<'_>) {
         let request = desk.new_request();
         let to = shift.get().to.clone();
-        self.note(
-            desk.now,
-            format!("{} to {to}", if goal == Goal::Retreat { "taking traffic back" } else { "moving traffic" }),
-        );
+        if self.failures == 0 {
+            let what = if goal == Goal::Retreat { "taking traffic back" } else { "moving traffic" };
+            self.note(desk.now, format!("{what} to {to}"));
+        }
         self.phase = Phase::Shifting {
             goal,
             to,
@@ -92,23 +94,38 @@ impl Rollout {
         self.measure(desk);
     }
 
-    /// One attempt failed. A refusal of an advance, or too many failures of one, turns it into a retreat; a retreat is
-    /// asked for until it is confirmed, for there is nothing safer to do.
+    /// One attempt failed. A refusal of an advance, or too many failures of one, turns it into a retreat. A retreat is
+    /// asked for until it is confirmed, for there is nothing safer to do; one that the actuator refuses is a person's.
     fn attempt_failed(&mut self, goal: Goal, why: String, refused: bool, desk: &mut Desk<'_>) {
         self.failures = self.failures.saturating_add(1);
-        let exhausted = refused || self.failures >= desk.policy.attempts_max;
-        let first_time = self.failures == 1 || self.failures == desk.policy.attempts_max;
-        if first_time {
-            let severity = if exhausted { Severity::Page } else { Severity::Warning };
-            self.announce(desk, severity, format!("traffic could not be moved: {why}"));
-        }
-        if exhausted && matches!(goal, Goal::Enter(_)) {
-            self.instead_of_advance(Asking::Machine(Verdict::Rollback), desk);
-            return;
+        let out_of_attempts = self.failures >= desk.policy.attempts_max;
+        self.tell_of_failure(&why, refused && self.failures == 1, desk);
+        match goal {
+            Goal::Enter(_) if refused || out_of_attempts => {
+                self.instead_of_advance(Asking::Machine(Verdict::Rollback), desk);
+                return;
+            }
+            Goal::Restore | Goal::Retreat if refused && out_of_attempts => {
+                let why = format!("the actuator refuses to move traffic: {why}");
+                self.end(desk, Outcome::HandedOver, Severity::Page, why);
+                return;
+            }
+            Goal::Enter(_) | Goal::Restore | Goal::Retreat => {}
         }
         let doubled = FIRST_PAUSE.saturating_mul(1 << self.failures.min(16));
         if let Phase::Shifting { asked, .. } = &mut self.phase {
             *asked = Asked { request: None, until: desk.now + doubled.min(desk.policy.reply_within) };
+        }
+    }
+
+    /// Says that traffic is not moving: at the first failure, when attempts run out, and now and then from there on.
+    fn tell_of_failure(&mut self, why: &str, is_urgent: bool, desk: &mut Desk<'_>) {
+        let beyond = self.failures.saturating_sub(desk.policy.attempts_max);
+        let out_of_attempts = self.failures >= desk.policy.attempts_max;
+        if is_urgent || (out_of_attempts && beyond.is_multiple_of(PAGE_EVERY_FAILURES)) {
+            self.announce(desk, Severity::Page, format!("traffic could not be moved: {why}"));
+        } else if self.failures == 1 {
+            self.announce(desk, Severity::Warning, format!("traffic could not be moved: {why}"));
         }
     }
 
@@ -117,9 +134,7 @@ impl Rollout {
         let Phase::Shifting { goal, asked, .. } = self.phase.clone() else { return };
         if asked.request.is_some() {
             self.failures = self.failures.saturating_add(1);
-            if self.failures == desk.policy.attempts_max {
-                self.announce(desk, Severity::Page, "moving traffic is not being confirmed");
-            }
+            self.tell_of_failure("no confirmation came in time", false, desk);
             if self.failures >= desk.policy.attempts_max && matches!(goal, Goal::Enter(_)) {
                 self.instead_of_advance(Asking::Machine(Verdict::Rollback), desk);
                 return;
@@ -168,17 +183,15 @@ impl Rollout {
             self.end(desk, Outcome::RolledBack, Severity::Warning, why);
             return;
         }
-        self.failures = self.failures.saturating_add(1);
-        if self.failures >= desk.policy.attempts_max {
+        self.late_drains = self.late_drains.saturating_add(1);
+        if self.late_drains >= desk.policy.attempts_max {
             let why = "the traffic was taken back, and the canary still serves requests: someone else sends them";
             self.end(desk, Outcome::HandedOver, Severity::Page, why);
             return;
         }
-        if self.failures == 1 {
+        if self.late_drains == 1 {
             self.announce(desk, Severity::Page, "the canary still serves requests after its traffic was taken back");
         }
-        let failures = self.failures;
         self.retreat(desk);
-        self.failures = failures;
     }
 }

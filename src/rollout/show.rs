@@ -19,7 +19,7 @@ impl Fleet {
         FleetView {
             at: self.now,
             policy_version: self.policy.as_ref().map_or_else(String::new, |policy| policy.version.to_string()),
-            kill_switch: self.kill_switch,
+            kill_switch: self.kill_switch.is_some(),
             stale_replies: self.stale_replies,
             fetching: self.intake.fetching(),
             rollouts: shown.into_iter().map(|rollout| rollout.view(self.policy.as_deref())).collect(),

@@ -14,8 +14,8 @@ use super::{
 };
 use crate::{
     domain::{
-        Change, Exposure, Notice, Objection, Outcome, RequestId, Revision, RolloutId, ServiceName, Severity, Shift,
-        Text, Timestamp, Upcoming, Verdict, Weight,
+        Autonomy, Change, Exposure, Notice, Objection, Outcome, RequestId, Revision, RolloutId, ServiceName, Severity,
+        Shift, Text, Timestamp, Upcoming, Verdict, Weight,
     },
     plan::{Plan, Rejection},
     rails::CheckFacts,
@@ -61,6 +61,12 @@ pub(super) struct Rollout {
     pub(super) control_stands: Option<bool>,
     /// Failed attempts at the move that is under way.
     pub(super) failures: u32,
+    /// Times that its requests had not ended when they should have, after its traffic was taken back.
+    pub(super) late_drains: u32,
+    /// A rollback was due and could not be made by ourselves: only a person goes on from here.
+    pub(super) is_held_back: bool,
+    /// A person has settled what was handed over.
+    pub(super) is_kept: bool,
     /// The most requests that the canary had in a window before its traffic was taken back.
     pub(super) busiest: u64,
     /// Why its traffic is being taken back.
@@ -104,6 +110,9 @@ impl Rollout {
             measure_next_from: now,
             control_stands: None,
             failures: 0,
+            late_drains: 0,
+            is_held_back: false,
+            is_kept: false,
             busiest: 0,
             reason: String::new(),
             verdict: None,
@@ -186,6 +195,16 @@ impl Rollout {
         (ended && !self.exposure.is_none()).then_some("it ended without the new version and someone has it")
     }
 
+    /// Whether nothing of it is left to anyone. What was handed over while people have it is a person's to settle, and
+    /// until then another rollout of the service would take it from under them.
+    pub(super) fn is_settled(&self) -> bool {
+        match &self.phase {
+            Phase::Done(Outcome::HandedOver) => self.exposure.is_none() || self.is_kept,
+            Phase::Done(_) => true,
+            _ => false,
+        }
+    }
+
     /// Whether `request` is the one that `asked` waits for.
     pub(super) fn answers(asked: Option<Asked>, request: RequestId) -> bool {
         asked.and_then(|asked| asked.request) == Some(request)
@@ -194,6 +213,14 @@ impl Rollout {
     /// Whether the stage that is held is the last: everyone has the new version.
     pub(super) fn at_last_stage(&self) -> bool {
         self.stage.is_some_and(|stage| stage + 1 == self.stages.len())
+    }
+
+    fn what_ready_waits_for(&self, policy: &super::ServicePolicy) -> &'static str {
+        if policy.autonomy < Autonomy::Auto {
+            "called off unless a person promotes it"
+        } else {
+            "called off unless it may begin"
+        }
     }
 
     /// When it wants to be woken, if nothing happens before.
@@ -215,7 +242,7 @@ impl Rollout {
             Phase::Queued | Phase::Done(_) | Phase::Quarantined { .. } => None,
             Phase::Drafting(asked) => next("the plan is drafted, or asked for again".into(), asked.until),
             Phase::AwaitingRevision { until } => next("called off unless its revision is deployed".into(), *until),
-            Phase::Ready { since } => next("called off unless it may begin".into(), *since + policy.patience),
+            Phase::Ready { since } => next(self.what_ready_waits_for(policy).into(), *since + policy.patience),
             Phase::Shifting { to, asked, .. } => {
                 next(format!("traffic is at {to}, or is asked for again"), asked.until)
             }
@@ -230,7 +257,14 @@ impl Rollout {
                     return next("the pause ends".into(), since + policy.pause_max);
                 }
                 let ahead = self.stages.get(self.stage? + 1);
+                let people_promote = policy.autonomy < Autonomy::Auto && ahead.is_some();
                 match ahead {
+                    _ if people_promote && self.measured_through >= baked => {
+                        next("taken back unless a person promotes it".into(), self.patience_from + policy.patience)
+                    }
+                    Some(stage) if people_promote => {
+                        next(format!("a person may promote it to {} if it stays healthy", stage.exposure), baked)
+                    }
                     _ if self.measured_through >= baked => {
                         next("taken back unless it comes to a verdict".into(), self.patience_from + policy.patience)
                     }

@@ -94,6 +94,7 @@ impl Scenario {
             changes.insert(number, (Arc::new(change), behaviour));
         }
         people(&mut agenda, &mut rng);
+        settling(faults_end, &mut agenda, &mut rng);
         let scale = if rng.random_bool(0.2) { 0.0 } else { 1.0 };
         let faults = Faults {
             lost: scale * rng.random_range(0.0..0.2),
@@ -155,6 +156,17 @@ fn people(agenda: &mut Vec<(Timestamp, Event)>, rng: &mut StdRng) {
         let on = BEGINNING + MINUTE * rng.random_range(1..60);
         agenda.push((on, Event::KillSwitch { on: true, by: robot() }));
         agenda.push((on + MINUTE * rng.random_range(1..60), Event::KillSwitch { on: false, by: robot() }));
+    }
+}
+
+/// Long after the faults have stopped, a person settles what was handed over, whichever way.
+fn settling(faults_end: Timestamp, agenda: &mut Vec<(Timestamp, Event)>, rng: &mut StdRng) {
+    for round in 1..=3_u32 {
+        for rollout in 1..=3 {
+            let command = if rng.random_bool(0.5) { Command::Promote } else { Command::Rollback };
+            let at = faults_end + MINUTE * (round * 300);
+            agenda.push((at, Event::Commanded { rollout: RolloutId(rollout), command, by: robot() }));
+        }
     }
 }
 

@@ -72,7 +72,9 @@ impl Watch {
         let seen = self.rollouts.get(&shift.rollout).unwrap_or(&nothing);
         let raises = shift.to.exceeds(&shift.from);
         let lowers = shift.from.exceeds(&shift.to);
-        if seen.ended && shift.from != shift.to {
+        // What was handed over, a person may take back.
+        let is_settled_by_person = lowers && seen.rollback_asked;
+        if seen.ended && shift.from != shift.to && !is_settled_by_person {
             return Err(format!("{}: traffic moved after the end", shift.rollout));
         }
         if raises && self.kill_switch {
