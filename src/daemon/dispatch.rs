@@ -5,7 +5,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -43,6 +43,8 @@ pub(super) struct Dispatch {
     pub(super) metrics: Arc<Metrics>,
     /// One lane a service: shifts are made in the order in which they were cleared.
     pub(super) lanes: BTreeMap<ServiceName, Lane>,
+    /// Shifts that were asked for and not made yet.
+    pub(super) moves: Arc<AtomicUsize>,
 }
 
 /// One service's shifts, in order.
@@ -101,12 +103,18 @@ impl Dispatch {
 
     fn shift(&mut self, request: RequestId, shift: Cleared<Shift>) {
         let service = shift.get().service.clone();
-        let (runtime, actuator, handle) = (&self.runtime, &self.wings.actuator, &self.handle);
-        let lane =
-            self.lanes.entry(service).or_insert_with(|| Lane::open(runtime, Arc::clone(actuator), handle.clone()));
+        let (runtime, actuator, handle, moves) = (&self.runtime, &self.wings.actuator, &self.handle, &self.moves);
+        let open = || Lane::open(runtime, Arc::clone(actuator), handle.clone(), Arc::clone(moves));
+        let lane = self.lanes.entry(service).or_insert_with(open);
+        moves.fetch_add(1, Ordering::SeqCst);
         lane.newest.fetch_max(request.0, Ordering::SeqCst);
         // The lane's task lives as long as its sender.
         let _ = lane.requests.send((request, shift));
+    }
+
+    /// How many shifts were asked for and are not made yet.
+    pub(super) fn moves_open(&self) -> usize {
+        self.moves.load(Ordering::SeqCst)
     }
 
     fn announce(&self, notice: Notice) {
@@ -124,16 +132,23 @@ impl Dispatch {
 }
 
 impl Lane {
-    fn open(runtime: &tokio::runtime::Handle, actuator: Arc<dyn Actuator>, handle: Handle) -> Self {
+    fn open(
+        runtime: &tokio::runtime::Handle,
+        actuator: Arc<dyn Actuator>,
+        handle: Handle,
+        moves: Arc<AtomicUsize>,
+    ) -> Self {
         let (requests, mut inbox) = mpsc::unbounded_channel::<(RequestId, Cleared<Shift>)>();
         let newest = Arc::new(AtomicU64::new(0));
         let overtaken = Arc::clone(&newest);
         runtime.spawn(async move {
             while let Some((request, shift)) = inbox.recv().await {
                 if overtaken.load(Ordering::SeqCst) > request.0 {
+                    moves.fetch_sub(1, Ordering::SeqCst);
                     continue;
                 }
                 let read = actuator.shift(request, &shift).await.map_err(shift_error);
+                moves.fetch_sub(1, Ordering::SeqCst);
                 let rollout = shift.get().rollout;
                 if handle.reply(Event::Shifted { request, rollout, read }).await.is_err() {
                     return;
