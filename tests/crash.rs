@@ -50,7 +50,7 @@ fn draw_ending(rng: &mut StdRng) -> Ending {
     let millis = |rng: &mut StdRng, range: std::ops::Range<u64>| Duration::from_millis(rng.random_range(range));
     match rng.random_range(0..10) {
         0..5 => Ending::After(millis(rng, 0..400)),
-        5..7 => Ending::AtAMove(millis(rng, 500..2_000)),
+        5..8 => Ending::AtAMove(millis(rng, 500..2_000)),
         _ => Ending::After(millis(rng, 600..1_600)),
     }
 }
@@ -271,6 +271,10 @@ impl Run {
                     break;
                 }
                 stands = Some(told.share);
+            }
+            if at_a_move {
+                // Nothing between two questions: the moment is a short one.
+                continue;
             }
             if self.rng.random_bool(0.1) && self.house.look().await.is_some_and(|view| enough(&view)) {
                 break;
