@@ -11,8 +11,8 @@ use std::{
 
 use tollgate::{
     domain::{
-        Arm, CheckId, CheckName, Counts, Exposure, Match, Measurement, RequestId, RolloutId, ServiceName, Stamped,
-        Tally, Text, Timestamp, Window,
+        Arm, Check, CheckId, CheckName, Counts, DiffLine, Exposure, Match, Measurement, Origin, RequestId, RolloutId,
+        ServiceName, Stamped, Tally, Text, Timestamp, Window,
     },
     plan::Draft,
     rollout::{Effect, Event, Fleet, Policy},
@@ -21,18 +21,31 @@ use tollgate::{
 
 const ROLLOUTS: u64 = 10_000;
 const CHECKS: usize = 20;
+/// Of those, the service's own objectives; the others are made from the diff.
+const MANDATORY: usize = 4;
+
+/// So many checks on routes of their own.
+fn checks(n: usize, origin: Origin) -> Vec<Check> {
+    let first = scenario::bounds().mandatory.remove(0);
+    let check = |i: usize| {
+        let route = format!("/{}/{i}", if origin == Origin::Slo { "objective" } else { "changed" });
+        Check {
+            name: CheckName::new(format!("errors on {route}")),
+            sli: first.sli.narrowed("route", &Match::Is(route)),
+            limit: None,
+            origin,
+            lines: vec![DiffLine { path: "src/routes/checkout.rs".into(), line: 42 }],
+            ..first.clone()
+        }
+    };
+    (0..n).map(check).collect()
+}
 
 fn policy() -> Arc<Policy> {
     let template = Scenario::from_seed(0).policy.services.values().next().cloned().unwrap();
     let mut bounds = scenario::bounds();
-    let first = bounds.mandatory.remove(0);
-    for i in 0..CHECKS {
-        let mut check = first.clone();
-        check.name = CheckName::new(format!("errors on /route/{i}"));
-        check.sli = check.sli.narrowed("route", &Match::Is(format!("/route/{i}")));
-        check.limit = None;
-        bounds.mandatory.push(check);
-    }
+    bounds.mandatory = checks(MANDATORY, Origin::Slo);
+    bounds.proposed_max = CHECKS;
     let services: BTreeMap<ServiceName, _> = (0..ROLLOUTS)
         .map(|i| {
             let mut service = template.clone();

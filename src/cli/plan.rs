@@ -16,12 +16,13 @@ use super::assemble;
 
 /// What was typed.
 #[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("change").required(true))]
 pub(super) struct Args {
     /// A unified diff, as `git diff` writes it; `-` for standard input
-    #[arg(long, conflicts_with = "pull_request", required_unless_present = "pull_request")]
+    #[arg(long, group = "change")]
     diff: Option<PathBuf>,
     /// A pull request, as `owner/name#12`
-    #[arg(long)]
+    #[arg(long, group = "change")]
     pull_request: Option<String>,
     /// The service; needed when several are configured
     #[arg(long)]

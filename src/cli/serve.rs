@@ -2,6 +2,8 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
 use crate::config::{Config, LogFormat};
 
 use super::assemble;
@@ -23,11 +25,12 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
+    let stopped = stop_signal();
     let listener = assemble::bind(config.listen).await?;
     let daemon = assemble::assemble(config, listener).await?;
     tracing::info!("listening on http://{}", daemon.address);
     tokio::select! {
-        () = stop_signal() => {
+        () = stopped => {
             tracing::info!("stopping");
             daemon.stop().await?;
             Ok(ExitCode::SUCCESS)
@@ -50,16 +53,23 @@ fn log(config: &Config) {
     };
 }
 
-/// Ctrl-C, or the SIGTERM that a service manager sends.
-pub(super) async fn stop_signal() {
-    let terminate = async {
-        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-            Ok(mut signal) => signal.recv().await,
-            Err(_) => std::future::pending().await,
+/// Ctrl-C, or the SIGTERM that a service manager sends. They are listened for from this call on, whenever the future is
+/// awaited: one that comes during the start must neither be lost nor end the process with everything as it stands.
+pub(super) fn stop_signal() -> impl Future<Output = ()> {
+    let [mut interrupt, mut terminate] =
+        [SignalKind::interrupt(), SignalKind::terminate()].map(|kind| signal(kind).ok());
+    async fn came(signal: &mut Option<Signal>) {
+        match signal {
+            // It ends only with the runtime.
+            Some(signal) => drop(signal.recv().await),
+            // Without a handler the system's own way of ending us is in force.
+            None => std::future::pending().await,
         }
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        _ = terminate => {}
+    }
+    async move {
+        tokio::select! {
+            () = came(&mut interrupt) => {}
+            () = came(&mut terminate) => {}
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -47,6 +47,8 @@ pub(super) struct Dispatch {
     pub(super) metrics: Arc<Metrics>,
     /// One lane a service: shifts are made in the order in which they were cleared.
     pub(super) lanes: BTreeMap<ServiceName, Lane>,
+    /// Shifts that were asked for and not made yet.
+    pub(super) moves: Arc<AtomicUsize>,
 }
 
 /// One service's shifts, in order.
@@ -106,12 +108,18 @@ impl Dispatch {
     fn shift(&mut self, request: RequestId, shift: Cleared<Shift>) {
         let service = shift.get().service.clone();
         let within = self.policy.services.get(&service).map_or(ANSWER_WITHIN, |service| service.reply_within);
-        let (runtime, actuator, handle) = (&self.runtime, &self.wings.actuator, &self.handle);
-        let open = || Lane::open(runtime, Arc::clone(actuator), handle.clone(), within);
+        let (runtime, actuator, handle, moves) = (&self.runtime, &self.wings.actuator, &self.handle, &self.moves);
+        let open = || Lane::open(runtime, Arc::clone(actuator), handle.clone(), Arc::clone(moves), within);
         let lane = self.lanes.entry(service).or_insert_with(open);
+        moves.fetch_add(1, Ordering::SeqCst);
         lane.newest.fetch_max(request.0, Ordering::SeqCst);
         // The lane's task lives as long as its sender.
         let _ = lane.requests.send((request, shift));
+    }
+
+    /// How many shifts were asked for and are not made yet.
+    pub(super) fn moves_open(&self) -> usize {
+        self.moves.load(Ordering::SeqCst)
     }
 
     fn announce(&self, notice: Notice) {
@@ -129,13 +137,20 @@ impl Dispatch {
 }
 
 impl Lane {
-    fn open(runtime: &tokio::runtime::Handle, actuator: Arc<dyn Actuator>, handle: Handle, within: Duration) -> Self {
+    fn open(
+        runtime: &tokio::runtime::Handle,
+        actuator: Arc<dyn Actuator>,
+        handle: Handle,
+        moves: Arc<AtomicUsize>,
+        within: Duration,
+    ) -> Self {
         let (requests, mut inbox) = mpsc::unbounded_channel::<(RequestId, Cleared<Shift>)>();
         let newest = Arc::new(AtomicU64::new(0));
         let overtaken = Arc::clone(&newest);
         runtime.spawn(async move {
             while let Some((request, shift)) = inbox.recv().await {
                 if overtaken.load(Ordering::SeqCst) > request.0 {
+                    moves.fetch_sub(1, Ordering::SeqCst);
                     continue;
                 }
                 // One call that hangs must not keep a later retreat waiting.
@@ -143,6 +158,7 @@ impl Lane {
                     Ok(read) => read.map_err(shift_error),
                     Err(_) => Err(ShiftError::Unavailable(Text::new("the actuator did not answer in time"))),
                 };
+                moves.fetch_sub(1, Ordering::SeqCst);
                 let rollout = shift.get().rollout;
                 if handle.reply(Event::Shifted { request, rollout, read }).await.is_err() {
                     return;

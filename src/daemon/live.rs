@@ -21,6 +21,9 @@ const BATCH_MAX: usize = 256;
 const VIEW_ROLLOUTS_MAX: usize = 100;
 /// Least time between two shared views.
 const VIEW_EVERY: Duration = Duration::from_millis(100);
+/// Longest time that we wait at the start for what stood to be in force again. Whoever asks meanwhile waits too, so an
+/// actuator that cannot be reached must not keep everything else from being answered.
+pub(super) const IN_FORCE_WITHIN: Duration = Duration::from_secs(5);
 
 /// The live world.
 pub(super) struct Live {
@@ -37,8 +40,11 @@ pub(super) struct Live {
     /// Who is to be told once this batch is durable and handled.
     pub(super) waiting: Vec<oneshot::Sender<()>>,
     pub(super) looks: Vec<(RolloutId, oneshot::Sender<Option<RolloutView>>)>,
+    pub(super) began: Instant,
     pub(super) shown: Instant,
     pub(super) is_dirty: bool,
+    /// A person's order is in this batch.
+    pub(super) was_ordered: bool,
 }
 
 enum Woken {
@@ -72,6 +78,7 @@ impl Live {
     fn take(&mut self, message: Message, batch: &mut Vec<Stamped<Event>>) -> bool {
         match message {
             Message::Event { event, done } => {
+                self.was_ordered |= matches!(event, Event::Commanded { .. } | Event::KillSwitch { .. });
                 batch.push(Stamped { at: self.clock.now(), event });
                 self.waiting.extend(done);
                 true
@@ -146,6 +153,8 @@ impl World for Live {
     }
 
     fn observe(&mut self, fleet: &Fleet) {
+        self.show(fleet);
+        // After the view: who gave an order and looks once it is acknowledged finds it there.
         for done in self.waiting.drain(..) {
             // Whoever asked may have gone away meanwhile.
             let _ = done.send(());
@@ -156,14 +165,26 @@ impl World for Live {
         if let Err(error) = self.journal.maybe_snapshot(fleet) {
             tracing::warn!(%error, "no snapshot of the journal; recovery will take longer");
         }
+    }
+}
+
+impl Live {
+    /// Shares a view if one is due, and says that we are ready once what stood before is in force again.
+    fn show(&mut self, fleet: &Fleet) {
+        let is_starting = !*self.ready.borrow();
         self.is_dirty = true;
-        if self.shown.elapsed() >= VIEW_EVERY || !*self.ready.borrow() {
+        if self.shown.elapsed() >= VIEW_EVERY || self.was_ordered || is_starting {
             let view = Arc::new(fleet.view(VIEW_ROLLOUTS_MAX));
             self.metrics.viewed(&view);
             self.views.send_replace(view);
             self.shown = Instant::now();
-            self.is_dirty = false;
-            self.ready.send_replace(true);
+            (self.is_dirty, self.was_ordered) = (false, false);
+        }
+        if is_starting {
+            let is_ready = self.dispatch.moves_open() == 0 || self.began.elapsed() >= IN_FORCE_WITHIN;
+            self.ready.send_replace(is_ready);
+            // Until then we look again, whether or not anything happens.
+            self.is_dirty |= !is_ready;
         }
     }
 }

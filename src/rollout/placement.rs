@@ -17,18 +17,13 @@ use crate::{
 /// How long a reply may take before the placement is asserted again.
 const REPLY_WITHIN: Duration = Duration::from_secs(10);
 
-/// One service's last confirmed exposure.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Placement {
-    shift: Shift,
-    /// The open request to put it back in force, and when to ask again.
-    asked: Option<(RequestId, Timestamp)>,
-}
-
 /// What stands where.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Placements {
-    placements: BTreeMap<ServiceName, Placement>,
+    /// Each service's last confirmed exposure, as a move from itself to itself.
+    standing: BTreeMap<ServiceName, Shift>,
+    /// The open requests to put it back in force, and when to ask again; few, and only after a restart.
+    asked: BTreeMap<ServiceName, (RequestId, Timestamp)>,
 }
 
 impl Placements {
@@ -36,12 +31,13 @@ impl Placements {
     /// predecessor's placement.
     pub(super) fn keep(&mut self, rollout: &Rollout) {
         let moved = !rollout.exposures.is_empty();
-        let unchanged = self.placements.get(&rollout.service).is_some_and(|p| {
-            p.shift.rollout > rollout.id || (p.shift.rollout == rollout.id && p.shift.to == rollout.exposure)
+        let unchanged = self.standing.get(&rollout.service).is_some_and(|standing| {
+            standing.rollout > rollout.id || (standing.rollout == rollout.id && standing.to == rollout.exposure)
         });
         if moved && !unchanged {
             let shift = Shift { from: rollout.exposure.clone(), ..rollout.shift_to(rollout.exposure.clone()) };
-            self.placements.insert(rollout.service.clone(), Placement { shift, asked: None });
+            self.standing.insert(rollout.service.clone(), shift);
+            self.asked.remove(&rollout.service);
         }
     }
 
@@ -53,12 +49,10 @@ impl Placements {
         requests: &mut u64,
         effects: &mut Vec<Effect>,
     ) {
-        for placement in self.placements.values_mut() {
-            if open.contains(&placement.shift.rollout) {
-                placement.asked = None;
-            } else {
-                placement.ask(now, requests, effects);
-            }
+        self.asked.clear();
+        let over = self.standing.values().filter(|standing| !open.contains(&standing.rollout));
+        for service in over.map(|standing| standing.service.clone()).collect::<Vec<_>>() {
+            self.ask(&service, now, requests, effects);
         }
     }
 
@@ -70,37 +64,37 @@ impl Placements {
         read: &Result<Exposure, ShiftError>,
         now: Timestamp,
     ) -> Option<Result<(), String>> {
-        let asked = |placement: &&mut Placement| placement.asked.is_some_and(|(open, _)| open == request);
-        let placement = self.placements.values_mut().find(asked)?;
+        let service = self.asked.iter().find(|(_, (open, _))| *open == request).map(|(service, _)| service.clone())?;
+        let standing = self.standing.get(&service)?;
         if let Err(ShiftError::Refused(why)) = read {
-            placement.asked = None;
-            let Shift { service, to, .. } = &placement.shift;
+            self.asked.remove(&service);
+            let to = &standing.to;
             return Some(Err(format!("{service}: traffic could not be put back at {to} after the restart: {why}")));
         }
-        let stands = read.as_ref().is_ok_and(|read| *read == placement.shift.to);
-        placement.asked = if stands { None } else { Some((request, now + REPLY_WITHIN)) };
+        if read.as_ref().is_ok_and(|read| *read == standing.to) {
+            self.asked.remove(&service);
+        } else {
+            self.asked.insert(service, (request, now + REPLY_WITHIN));
+        }
         Some(Ok(()))
     }
 
     pub(super) fn next_wakeup(&self) -> Option<Timestamp> {
-        self.placements.values().filter_map(|placement| placement.asked).map(|(_, until)| until).min()
+        self.asked.values().map(|(_, until)| *until).min()
     }
 
     pub(super) fn wake_due(&mut self, now: Timestamp, requests: &mut u64, effects: &mut Vec<Effect>) {
-        for placement in self.placements.values_mut() {
-            if placement.asked.is_some_and(|(_, until)| until <= now) {
-                placement.ask(now, requests, effects);
-            }
+        let due = self.asked.iter().filter(|(_, (_, until))| *until <= now).map(|(service, _)| service.clone());
+        for service in due.collect::<Vec<_>>() {
+            self.ask(&service, now, requests, effects);
         }
     }
-}
 
-impl Placement {
-    fn ask(&mut self, now: Timestamp, requests: &mut u64, effects: &mut Vec<Effect>) {
-        let Some(shift) = rails::reassert(self.shift.clone()) else { return };
+    fn ask(&mut self, service: &ServiceName, now: Timestamp, requests: &mut u64, effects: &mut Vec<Effect>) {
+        let Some(shift) = self.standing.get(service).cloned().and_then(rails::reassert) else { return };
         *requests += 1;
         let request = RequestId(*requests);
-        self.asked = Some((request, now + REPLY_WITHIN));
+        self.asked.insert(service.clone(), (request, now + REPLY_WITHIN));
         effects.push(Effect::Shift { request, shift });
     }
 }

@@ -26,6 +26,9 @@ const ROLLOUT_WITHIN: Duration = Duration::from_secs(80);
 /// How long visitors use the old version alone before the first change.
 const WARM_UP: Duration = Duration::from_secs(2);
 
+/// Exit code of a run that was stopped before its end, as a shell gives it for Ctrl-C.
+const STOPPED: u8 = 130;
+
 /// What was typed.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -56,23 +59,26 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         args.listen
     );
     let screen = Screen::new();
+    // Listened for before there is anything to be left behind: a stage that is half set is finished and then struck.
+    let mut stopped = std::pin::pin!(stop_signal());
     let stage = Stage::set(args.listen, &screen).await?;
     screen.line(&format!("The page: {}", stage.page()));
     let told = tokio::select! {
+        biased;
+        () = &mut stopped => None,
         told = tell(&stage, &screen) => Some(told),
-        () = stop_signal() => None,
         () = stage.failed() => Some(Err(anyhow::anyhow!("the daemon ended by itself"))),
     };
     let code = match told {
         None => {
             screen.line("\nStopped before the end.");
-            ExitCode::from(130)
+            ExitCode::from(STOPPED)
         }
         Some(Ok(told)) => {
             screen.summary(&told);
             if args.keep_running {
                 screen.line(&format!("Still up: {}  (Ctrl-C ends it)", stage.page()));
-                stop_signal().await;
+                stopped.await;
             }
             // A demonstration that showed something else than it promises has failed.
             let outcomes: Vec<Option<Outcome>> = told.iter().map(|told| told.view.outcome).collect();
