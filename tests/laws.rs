@@ -6,6 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use proptest::prelude::*;
+use sha2::Digest;
 use tollgate::{
     domain::{
         Absence, Arm, Autonomy, CheckId, Command, Counts, Evidence, Exposure, Finding, Measurement, Notice, Person,
@@ -283,6 +284,45 @@ proptest! {
         }
         prop_assert_eq!(once, again);
     }
+}
+
+/// Snapshots of the fleet do not describe themselves, so whoever changes what a fleet holds raises their format. This
+/// fleet has a rollout under way; its bytes change when the shape of the state does.
+#[test]
+fn the_snapshot_format_is_raised_when_the_fleet_changes() {
+    const FORMAT_AND_DIGEST: (u32, &str) = (1, "863a4fe43f8f24d7");
+    let scenario = Scenario::from_seed(3);
+    let mut fleet = Fleet::default();
+    let at = Timestamp::from_millis(1_000);
+    let mut open = fleet.handle(&Stamped { at, event: Event::Started { policy: Arc::clone(&scenario.policy) } });
+    let (number, (change, _)) = scenario.changes.iter().next().unwrap();
+    let delivery = Text::new("d1");
+    let (repository, branch) = (change.repository.clone(), "main".to_owned());
+    let merged = Event::PullRequestMerged { delivery, repository, pull_request: *number, branch, into_default: true };
+    open.extend(fleet.handle(&Stamped { at, event: merged }));
+    while let Some(effect) = open.pop() {
+        let event = match effect {
+            Effect::FetchChange { request, .. } => Event::ChangeFetched { request, change: Ok(Arc::clone(change)) },
+            Effect::Draft { request, rollout, .. } => {
+                let draft = Draft { checks: Vec::new(), way_back: WayBack::Open, notes: Vec::new() };
+                Event::Drafted { request, rollout, draft: Ok(draft) }
+            }
+            Effect::Shift { request, shift } => {
+                let (rollout, read) = (shift.get().rollout, Ok(shift.get().to.clone()));
+                Event::Shifted { request, rollout, read }
+            }
+            Effect::Measure { .. } | Effect::Announce(_) => continue,
+        };
+        open.extend(fleet.handle(&Stamped { at, event }));
+    }
+    assert_eq!(fleet.open_rollouts(), 1);
+    let digest = sha2::Sha256::digest(postcard::to_stdvec(&fleet).unwrap());
+    let digest: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(
+        FORMAT_AND_DIGEST,
+        (tollgate::journal::SNAPSHOT_FORMAT, digest.as_str()),
+        "the fleet's state has another shape: raise SNAPSHOT_FORMAT, then write both here"
+    );
 }
 
 /// A world cut after any of its entries comes to rest from what the journal holds: the simulator does it at random, here

@@ -14,7 +14,7 @@ use tokio::sync::{broadcast, mpsc};
 
 use super::{Handle, Metrics};
 use crate::{
-    domain::{CheckId, Notice, RequestId, ServiceName, Severity, Shift, Text},
+    domain::{Absence, CheckId, Measurement, Notice, RequestId, ServiceName, Severity, Shift, Tally, Text},
     forge::{self, GitHub},
     plan,
     rails::Cleared,
@@ -91,6 +91,7 @@ impl Dispatch {
                 let ask = telemetry::Ask { service, control, canary, checks, after, through, no_later_than };
                 self.spawn(async move {
                     let telemetry::Answer { through, measurements } = provider.measure(ask).await;
+                    let measurements = measurements.into_iter().map(finite).collect();
                     Event::Measured { request, rollout, through, measurements }
                 });
             }
@@ -167,6 +168,19 @@ impl Lane {
         });
         Self { requests, newest }
     }
+}
+
+/// A measurement as it can be recorded: the journal is JSON, which has no word for infinite or for no number.
+fn finite(measurement: Measurement) -> Measurement {
+    let is_finite = match &measurement.tally {
+        Ok(Tally::Histogram(histogram)) => histogram.bounds.iter().all(|bound| bound.is_finite()),
+        Ok(Tally::Samples(samples)) => samples.iter().all(|sample| sample.is_finite()),
+        Ok(Tally::Counts(_) | Tally::Mix(_)) | Err(_) => true,
+    };
+    if is_finite {
+        return measurement;
+    }
+    Measurement { tally: Err(Absence::Malformed(Text::new("a number that is not finite"))), ..measurement }
 }
 
 fn fetch_error(error: forge::Error) -> FetchError {

@@ -7,7 +7,9 @@ use super::{
     state::Rollout,
 };
 use crate::{
-    domain::{Autonomy, Command, Exposure, Objection, Outcome, Person, Severity, Shift, Verdict, WayBack},
+    domain::{
+        Autonomy, Command, Exposure, Objection, Outcome, Person, Severity, Shift, Text, Upcoming, Verdict, WayBack,
+    },
     rails::{self, Case, Cleared, Reviewed, StageFacts},
 };
 
@@ -190,7 +192,9 @@ impl Rollout {
             Some(cleared) => {
                 self.failures = 0;
                 self.measuring = None;
-                self.announce(desk, Severity::Warning, format!("rolling back: {}", self.reason));
+                let at = desk.now + desk.policy.reply_within;
+                let next = Some(Upcoming { what: Text::new("traffic is at 0%, or is asked for again"), at });
+                self.announce_before(next, desk, Severity::Warning, format!("rolling back: {}", self.reason));
                 self.ask_shift(Goal::Retreat, cleared, desk);
             }
             None => self.end(desk, Outcome::Cancelled, Severity::Info, self.reason.clone()),

@@ -36,3 +36,58 @@ pub fn run(fleet: &mut Fleet, world: &mut impl World) {
         world.observe(fleet);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{domain::Text, sim::Scenario};
+
+    /// Writes down the order in which the loop calls it; its journal takes two batches and then breaks.
+    struct Witness {
+        batches: Vec<Vec<Stamped<Event>>>,
+        calls: Vec<&'static str>,
+    }
+
+    impl World for Witness {
+        fn wait(&mut self, _until: Option<Timestamp>) -> Option<Vec<Stamped<Event>>> {
+            (!self.batches.is_empty()).then(|| self.batches.remove(0))
+        }
+
+        fn commit(&mut self, _entries: &[Stamped<Event>]) -> ControlFlow<()> {
+            self.calls.push("commit");
+            let commits = self.calls.iter().filter(|call| **call == "commit").count();
+            if commits > 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        }
+
+        fn perform(&mut self, _effect: Effect) {
+            self.calls.push("perform");
+        }
+
+        fn observe(&mut self, _fleet: &Fleet) {
+            self.calls.push("observe");
+        }
+    }
+
+    #[test]
+    fn nothing_is_done_before_it_is_durable_nor_after_the_journal_breaks() {
+        let scenario = Scenario::from_seed(3);
+        let at = Timestamp::from_millis(1);
+        let merged = |number| Stamped {
+            at,
+            event: Event::PullRequestMerged {
+                delivery: Text::new(format!("d{number}")),
+                repository: scenario.policy.services.values().next().unwrap().repository.clone(),
+                pull_request: number,
+                branch: "main".into(),
+                into_default: true,
+            },
+        };
+        let started = Stamped { at, event: Event::Started { policy: Arc::clone(&scenario.policy) } };
+        let batches = vec![vec![started], vec![merged(1), merged(2)], vec![merged(3)]];
+        let mut witness = Witness { batches, calls: Vec::new() };
+        run(&mut Fleet::default(), &mut witness);
+        assert_eq!(witness.calls, ["commit", "observe", "commit", "perform", "perform", "observe", "commit"]);
+    }
+}

@@ -134,6 +134,18 @@ impl Rollout {
 
     /// Tells people, and writes into the timeline.
     pub(super) fn announce(&mut self, desk: &mut Desk<'_>, severity: Severity, text: impl AsRef<str>) {
+        let next = self.upcoming(desk.policy);
+        self.announce_before(next, desk, severity, text);
+    }
+
+    /// As [`Self::announce`], where what comes next is not yet what the state says.
+    pub(super) fn announce_before(
+        &mut self,
+        next: Option<Upcoming>,
+        desk: &mut Desk<'_>,
+        severity: Severity,
+        text: impl AsRef<str>,
+    ) {
         self.note(desk.now, text.as_ref());
         desk.effects.push(Effect::Announce(Notice {
             at: desk.now,
@@ -141,7 +153,7 @@ impl Rollout {
             service: Some(self.service.clone()),
             severity,
             text: Text::new(text),
-            next: self.upcoming(desk.policy),
+            next,
         }));
     }
 
