@@ -87,6 +87,7 @@ fn policy() -> Policy {
         deployed: Deployed::OnMerge,
         autonomy: Autonomy::Auto,
         stages: scenario::ladder(&[50, 100], Duration::from_secs(60)),
+        look_every: SCRAPE_EVERY,
         measure_every: SCRAPE_EVERY * 2,
         drained_within: Duration::from_millis(200),
         ..template

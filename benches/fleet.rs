@@ -99,8 +99,11 @@ impl Bench {
                     self.handle(Event::ChangeFetched { request, change });
                 }
                 Effect::Draft { request, rollout, .. } => {
-                    let draft =
-                        Ok(Draft { checks: Vec::new(), way_back: tollgate::domain::WayBack::Open, notes: Vec::new() });
+                    let draft = Ok(Draft {
+                        checks: checks(CHECKS - MANDATORY, Origin::Heuristic),
+                        way_back: tollgate::domain::WayBack::Open,
+                        notes: Vec::new(),
+                    });
                     self.handle(Event::Drafted { request, rollout, draft });
                 }
                 Effect::Shift { request, shift } => {
@@ -167,7 +170,8 @@ fn main() {
         });
         measures.extend(bench.settle(&changes));
     }
-    println!("opened {} rollouts of {CHECKS} checks", bench.fleet.open_rollouts());
+    let checks = bench.fleet.view_of(RolloutId(1)).map_or(0, |rollout| rollout.checks.len());
+    println!("opened {} rollouts of {checks} checks", bench.fleet.open_rollouts());
     println!("resident: {empty:.0} MiB empty, {with_policy:.0} with the policy, {:.0} with the fleet", resident_mib());
 
     (bench.handled, bench.handling) = (0, Duration::ZERO);

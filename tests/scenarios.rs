@@ -50,6 +50,7 @@ fn service(autonomy: Autonomy) -> ServicePolicy {
         stages: scenario::ladder(&[5, 50, 100], MIN * 2),
         bounds: scenario::bounds(),
         alpha: 0.001,
+        look_every: S * 30,
         measure_every: S * 30,
         samples_min: 10,
         step_max: Share::from_basis_points(5_000).unwrap(),

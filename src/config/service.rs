@@ -97,6 +97,7 @@ impl Reading<'_> {
             stages,
             bounds,
             alpha,
+            look_every: telemetry.interval,
             measure_every,
             samples_min,
             step_max,

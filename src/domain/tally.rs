@@ -64,6 +64,23 @@ pub struct Histogram {
     pub counts: Vec<u64>,
 }
 
+impl Tally {
+    /// Both added up, as far as they are of one shape; `None` otherwise.
+    pub fn plus(&self, other: &Self) -> Option<Self> {
+        match (self, other) {
+            (Self::Counts(one), Self::Counts(other)) => Some(Self::Counts(one.plus(*other))),
+            (Self::Histogram(one), Self::Histogram(other)) if one.bounds == other.bounds => {
+                let counts = one.counts.iter().zip(&other.counts).map(|(one, other)| one.saturating_add(*other));
+                Some(Self::Histogram(Histogram { bounds: one.bounds.clone(), counts: counts.collect() }))
+            }
+            (Self::Samples(one), Self::Samples(other)) => {
+                Some(Self::Samples(one.iter().chain(other).copied().collect()))
+            }
+            (Self::Counts(_) | Self::Histogram(_) | Self::Samples(_) | Self::Mix(_), _) => None,
+        }
+    }
+}
+
 impl Histogram {
     /// How many are above `edge`, among all; `edge` moves to the next bucket bound at or above it.
     pub fn above(&self, edge: f64) -> Counts {

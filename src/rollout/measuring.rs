@@ -19,10 +19,11 @@ impl Rollout {
     /// Asks for the next window.
     pub(super) fn measure(&mut self, desk: &mut Desk<'_>) {
         let Some(plan) = &self.plan else { return };
-        let every = desk.policy.measure_every;
+        // Half a look ahead, so that the next reading counts although it comes a moment early.
+        let every = desk.policy.look_every;
         let request = desk.new_request();
-        let through = (self.measured_through + every).max(desk.now);
-        let no_later_than = through + every;
+        let through = (self.measured_through + every / 2).max(desk.now);
+        let no_later_than = through + every * 2;
         desk.effects.push(Effect::Measure {
             request,
             rollout: self.id,
@@ -35,7 +36,7 @@ impl Rollout {
             no_later_than,
         });
         self.measuring = Some(Asked { request: Some(request), until: no_later_than + every });
-        self.measure_next_from = desk.now + every;
+        self.measure_next_from = desk.now + every / 2;
     }
 
     /// Whether `request` is the measurement it waits for.
@@ -47,6 +48,11 @@ impl Rollout {
     pub(super) fn measured(&mut self, through: Timestamp, measurements: &[Measurement], desk: &mut Desk<'_>) {
         self.take_in(measurements, desk.now);
         self.measured_through = self.measured_through.max(through.min(desk.now));
+        // A reading that comes a moment early ends its block all the same.
+        let almost = desk.policy.measure_every.saturating_sub(desk.policy.look_every / 2);
+        if self.measured_through.since(self.block_from) >= almost {
+            self.end_blocks(self.measured_through);
+        }
         self.measuring = None;
         self.after_window(desk);
     }

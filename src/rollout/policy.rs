@@ -49,7 +49,11 @@ pub struct ServicePolicy {
     pub bounds: Bounds,
     /// Largest chance, per rollout, of rolling back a harmless change on evidence.
     pub alpha: f64,
-    /// Time between measurements, which is also the length of a block of evidence.
+    /// Time between looks at telemetry: the rails decide on every look.
+    #[serde(with = "millis")]
+    pub look_every: Duration,
+    /// Length of a block of evidence: looks are added up to this before the statistics take them in, so that events
+    /// which come in clusters stay in one block.
     #[serde(with = "millis")]
     pub measure_every: Duration,
     /// Least requests on the canary in a stage.

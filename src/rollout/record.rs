@@ -24,6 +24,8 @@ pub(super) struct Record {
     recent: [Counts; RECENT_WINDOWS],
     latest: Option<Result<Counts, Absence>>,
     latest_control: Option<Absence>,
+    /// What both arms counted since the last block of evidence, control first.
+    pending: Option<(Tally, Tally)>,
 }
 
 impl Record {
@@ -36,11 +38,12 @@ impl Record {
             recent: [Counts::default(); RECENT_WINDOWS],
             latest: None,
             latest_control: None,
+            pending: None,
         }
     }
 
-    /// Takes in one window of both arms. What only one arm has cannot be compared and is no evidence; the hard limit
-    /// and the least samples still see what the canary counted.
+    /// Takes in one look at both arms. What only one arm has cannot be compared and is no evidence; the hard limit and
+    /// the least samples still see what the canary counted.
     pub(super) fn measured(
         &mut self,
         check: &Check,
@@ -54,7 +57,7 @@ impl Record {
         };
         let (control_counts, canary_counts) = (counted(control.clone()), counted(canary.clone()));
         if let (Ok(old), Ok(new), Ok(control), Ok(canary)) = (&control_counts, &canary_counts, control, canary) {
-            self.test.observe(check, &Block { control, canary });
+            self.add_to_block(check, control, canary);
             self.control = self.control.plus(*old);
             self.canary = self.canary.plus(*new);
         }
@@ -66,6 +69,22 @@ impl Record {
         self.this_stage = self.this_stage.plus(seen);
         self.latest = Some(canary_counts);
         self.latest_control = control_counts.err();
+    }
+
+    /// Adds a look to the block. One of another shape ends the block before it.
+    fn add_to_block(&mut self, check: &Check, control: &Tally, canary: &Tally) {
+        let sum = self.pending.as_ref().and_then(|(old, new)| Some((old.plus(control)?, new.plus(canary)?)));
+        if sum.is_none() {
+            self.end_block(check);
+        }
+        self.pending = sum.or_else(|| Some((control.clone(), canary.clone())));
+    }
+
+    /// The block is long enough, or the traffic split changes: the statistics take it in.
+    pub(super) fn end_block(&mut self, check: &Check) {
+        if let Some((control, canary)) = self.pending.take() {
+            self.test.observe(check, &Block { control: &control, canary: &canary });
+        }
     }
 
     /// No answer came for a window: what was seen before it is not what is there now.

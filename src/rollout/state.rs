@@ -56,6 +56,8 @@ pub(super) struct Rollout {
     /// Everything up to here has been measured.
     pub(super) measured_through: Timestamp,
     pub(super) measuring: Option<Asked>,
+    /// When the block of evidence that is being filled began.
+    pub(super) block_from: Timestamp,
     /// The next window is not asked for before, however soon this one is answered.
     pub(super) measure_next_from: Timestamp,
     pub(super) control_stands: Option<bool>,
@@ -107,6 +109,7 @@ impl Rollout {
             heard: None,
             measured_through: now,
             measuring: None,
+            block_from: now,
             measure_next_from: now,
             control_stands: None,
             failures: 0,
@@ -192,6 +195,15 @@ impl Rollout {
         let critical = plan.checks().iter().filter(|check| check.weight == Weight::Critical).count();
         let threshold = record::log_threshold(critical, alpha);
         plan.checks().iter().zip(&self.records).map(|(check, record)| record.facts(check, threshold)).collect()
+    }
+
+    /// The statistics take in what was added up so far.
+    pub(super) fn end_blocks(&mut self, at: Timestamp) {
+        self.block_from = at;
+        let Some(plan) = &self.plan else { return };
+        for (check, record) in plan.checks().iter().zip(&mut self.records) {
+            record.end_block(check);
+        }
     }
 
     /// Something in the state that cannot be. The caller quarantines the rollout.

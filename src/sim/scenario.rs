@@ -264,6 +264,7 @@ fn policy(services: usize, rng: &mut StdRng) -> Arc<Policy> {
             stages: ladder(&[1, 5, 25, 50, 100], MINUTE * rng.random_range(1..5)),
             bounds: bounds(),
             alpha: 0.001,
+            look_every: Duration::from_secs(30),
             measure_every: Duration::from_secs(30),
             samples_min: rng.random_range(0..50),
             step_max: Share::from_basis_points(5_000).unwrap_or(Share::FULL),
