@@ -57,6 +57,7 @@ pub(super) fn compose(found: &[Found], catalogue: &Catalogue) -> (Vec<Check>, Ve
     for route in &routes {
         bench.on_route(route, &concerns, "latency");
     }
+    bench.on_unlabelled_routes(&routes);
     bench.on_known_counters(&concerns);
     bench.on_all_traffic(found, &routes, &concerns);
     bench.finish()
@@ -182,6 +183,18 @@ impl Bench<'_> {
             let name = format!("{} on {}", entry.name, touched.route.path());
             let rationale = format!("{}{also}", touched.because());
             self.push(name, entry.sli.narrowed(label, &touched.value), touched.weight(), rationale, lines.clone());
+        }
+    }
+
+    /// Routes are touched, and no SLI says which label holds a route: then no check can be made for them.
+    fn on_unlabelled_routes(&mut self, routes: &[TouchedRoute]) {
+        if let Some(route) = routes.first()
+            && self.catalogue.entries.iter().all(|entry| entry.route_label.is_none())
+        {
+            self.notes.push(Text::new(format!(
+                "{} is touched, and no check was made for it: give an SLI its route_label",
+                route.route.path()
+            )));
         }
     }
 
