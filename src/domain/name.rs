@@ -124,7 +124,10 @@ impl fmt::Display for Text {
 
 impl<'de> Deserialize<'de> for Text {
     fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        String::deserialize(from).map(Text::new)
+        let words = String::deserialize(from)?;
+        // Nearly all text was cut when it was made, and a journal holds much of it.
+        let is_as_made = words.len() <= TEXT_BYTES_MAX && words.bytes().all(|byte| (b' '..0x7f).contains(&byte));
+        Ok(if is_as_made && words.trim().len() == words.len() { Self(words) } else { Self::new(words) })
     }
 }
 
