@@ -7,7 +7,7 @@
 //! arms feel alike cancels out. A gambler who pays 1 and receives `1 + lambda (S/K - pi)` therefore has no edge for any
 //! `lambda` in `[0, 1/pi]` fixed before the window, so the wealth is a non-negative supermartingale and by Ville's
 //! inequality the chance that it *ever* reaches `1/alpha` is at most `alpha`. One window is one bounded observation, so
-//! events that come in clusters inside it (retries, one failing user) do no harm: no model of the noise is needed.
+//! events that come in clusters inside it (retries) do no harm: no model of the noise is needed.
 //!
 //! The bet is a mixture over how much worse the canary might be (`r`) and how clustered the events are (`rho`), and over
 //! the moment at which it turned bad: half the stake waits and is fed in at a constant rate, so a regression that
@@ -20,6 +20,11 @@
 //! # Limits
 //! One window can multiply the wealth by at most `1 + 0.9 (1/pi - 1)`: at a share of 5% three or four bad windows are the
 //! least that can prove anything, at 50% twelve to fourteen. Latency is judged at one edge, gauges not at all.
+//!
+//! The promise rests on the share that is expected of the canary, given all that came before. A user who has one version
+//! keeps it, so a single client that fails all the time, whichever version it has, adds to the same arm in every window:
+//! if it makes most of the errors and happens to be on the canary, it looks like a regression. The cure is to count
+//! users rather than requests, or to judge again without the heaviest clients; counters alone cannot tell.
 
 use serde::{Deserialize, Serialize};
 
