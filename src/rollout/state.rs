@@ -165,7 +165,18 @@ impl Rollout {
         self.phase = Phase::Done(outcome);
         self.ended = Some(desk.now);
         self.measuring = None;
-        self.announce(desk, severity, format!("{outcome}: {}", why.as_ref()));
+        let id = self.id;
+        let settle = match outcome {
+            Outcome::HandedOver if !self.is_settled() => {
+                format!("; settle it with `tollgate rollback {id}`, or `tollgate promote {id}` to keep it")
+            }
+            Outcome::HandedOver
+            | Outcome::Promoted
+            | Outcome::RolledBack
+            | Outcome::Superseded
+            | Outcome::Cancelled => String::new(),
+        };
+        self.announce(desk, severity, format!("{outcome}: {}{settle}", why.as_ref()));
     }
 
     /// An exposure was read back.

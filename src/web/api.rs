@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{Refusal, Site, auth};
 use crate::{
-    domain::{Command, Person, Revision, RolloutId, ServiceName, Text},
+    domain::{Command, Outcome, Person, Revision, RolloutId, ServiceName, Text},
     rollout::{Event, RolloutView},
 };
 
@@ -135,6 +135,11 @@ fn command_named(word: &str) -> Result<Command, Refusal> {
 fn senseless(command: Command, rollout: &RolloutView) -> Option<Refusal> {
     let conflict = |error: String, fix: &str| Some(Refusal::new(StatusCode::CONFLICT, error, fix));
     let id = rollout.id;
+    // What was handed over while people have it is a person's to settle: taken back, or kept.
+    let settles = matches!(command, Command::Promote | Command::Rollback) && rollout.share > 0;
+    if rollout.outcome == Some(Outcome::HandedOver) && settles {
+        return None;
+    }
     if let Some(outcome) = rollout.outcome {
         return conflict(format!("{id} is done: {outcome}"), "a new change starts a new rollout");
     }

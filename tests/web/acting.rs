@@ -12,7 +12,7 @@ use tokio::{
 };
 use tollgate::{
     daemon::Handle,
-    domain::{Command, Person, RolloutId, ServiceName, Text},
+    domain::{Command, Outcome, Person, RolloutId, ServiceName, Text},
     rollout::{Event, RolloutView},
     web::{self, Hosts, Metrics, Parts},
 };
@@ -168,4 +168,23 @@ async fn a_panic_is_one_answer_and_not_the_end() {
     let site = site(Setup { others, ..Setup::default() }).await;
     refused(site.get("/hooks/broken").await, StatusCode::INTERNAL_SERVER_ERROR, "mistake inside tollgate").await;
     assert_eq!(site.get("/healthz").await.status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn what_was_handed_over_can_still_be_settled() {
+    let site = site(Setup::default()).await;
+    site.change(|view| {
+        view.rollouts[1].outcome = Some(Outcome::HandedOver);
+        view.rollouts[1].share = 5_000;
+    });
+    for command in ["rollback", "promote"] {
+        let answer = site.post(&format!("/v1/rollouts/r17/{command}"), "").send().await.unwrap();
+        assert_eq!(answer.status(), StatusCode::ACCEPTED, "{command}");
+    }
+    refused(
+        site.post("/v1/rollouts/r17/pause", "").send().await.unwrap(),
+        StatusCode::CONFLICT,
+        "r17 is done: handed over",
+    )
+    .await;
 }
