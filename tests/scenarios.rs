@@ -438,3 +438,23 @@ fn a_pause_before_the_first_stage_counts() {
     w.go(MIN * 40);
     assert_eq!(w.r(1).outcome, None);
 }
+
+#[test]
+fn a_deployment_may_be_told_by_a_short_revision() {
+    let mut s = service(Autonomy::Auto);
+    s.deployed = Deployed::WhenTold;
+    let mut w = World::new(wrap(s));
+    let told = |short: &str| Event::RevisionDeployed {
+        service: ServiceName::new("shop"),
+        revision: short.parse().unwrap(),
+        by: who(),
+    };
+    w.merge(1, "a");
+    w.go(S);
+    w.ev(told("fffffff"));
+    w.go(S);
+    assert_eq!(w.r(1).phase, "awaiting_revision", "another commit says nothing of this one");
+    w.ev(told("0000000"));
+    w.go(S * 5);
+    assert_eq!(w.r(1).share, 500);
+}

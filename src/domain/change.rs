@@ -75,6 +75,11 @@ impl Revision {
         &self.0
     }
 
+    /// Whether both name one commit: people and pipelines write its first digits, at least seven.
+    pub fn names_same_commit(&self, other: &Self) -> bool {
+        self.0.starts_with(&other.0) || other.0.starts_with(&self.0)
+    }
+
     /// The first seven digits, as people read them.
     pub fn short(&self) -> &str {
         self.0.get(..7).unwrap_or(&self.0)
@@ -198,6 +203,14 @@ mod tests {
         for bad in ["acme", "acme/", "/shop", "acme/shop/x", "acme/..", "ac me/shop", "acme/sh?op"] {
             assert!(bad.parse::<Repository>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_short_revision_names_the_commit_that_begins_with_it() {
+        let revision = |text: &str| text.parse::<Revision>().unwrap();
+        assert!(revision("4f2a91c").names_same_commit(&revision("4f2a91c0000000000000000000000000000000aa")));
+        assert!(revision("4f2a91c0").names_same_commit(&revision("4f2a91c")));
+        assert!(!revision("4f2a91c").names_same_commit(&revision("4f2a91d0")));
     }
 
     #[test]

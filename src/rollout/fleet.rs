@@ -231,7 +231,9 @@ impl Fleet {
     /// their own: what they brought ships inside the later one.
     fn supersede(&mut self, service: &ServiceName, revision: &Revision, effects: &mut Vec<Effect>) {
         let of_service = || self.rollouts.values().filter(|r| r.service == *service);
-        let later = of_service().find(|r| r.phase == Phase::Queued && r.change.revision == *revision).map(|r| r.id);
+        let later = of_service()
+            .find(|r| r.phase == Phase::Queued && r.change.revision.names_same_commit(revision))
+            .map(|r| r.id);
         let Some(later) = later else { return };
         let waits = |r: &&Rollout| matches!(r.phase, Phase::Queued | Phase::AwaitingRevision { .. });
         let earlier: Vec<RolloutId> = of_service().filter(|r| r.id < later).filter(waits).map(|r| r.id).collect();

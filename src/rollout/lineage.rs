@@ -40,7 +40,7 @@ impl Lineage {
 
     /// Whether a revision can take traffic.
     pub(super) fn is_deployed(&self, revision: &Revision) -> bool {
-        self.deployed.contains(revision)
+        self.deployed.iter().any(|deployed| deployed.names_same_commit(revision))
     }
 
     /// What everyone had when no rollout was under way.

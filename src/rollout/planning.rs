@@ -68,7 +68,7 @@ impl Rollout {
 
     /// A revision of its service was deployed.
     pub(super) fn deployed(&mut self, revision: &Revision, desk: &mut Desk<'_>) {
-        if matches!(self.phase, Phase::AwaitingRevision { .. }) && *revision == self.change.revision {
+        if matches!(self.phase, Phase::AwaitingRevision { .. }) && revision.names_same_commit(&self.change.revision) {
             self.revision_is_there(desk);
         }
     }
