@@ -125,6 +125,7 @@ fn measured(request: RequestId, rollout: RolloutId, after: Timestamp, through: T
         arm,
         window,
         tally: Ok(Tally::Counts(counts)),
+        parts: Vec::new(),
     };
     let measurements = (0..CHECKS)
         .flat_map(|check| {

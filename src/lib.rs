@@ -16,6 +16,7 @@
 //! |---|---|---|---|
 //! | 6 | [`cli`] | the composition root and one file a subcommand | all |
 //! | 5 | [`web`] | webhooks and OFREP in, HTTP API, dashboard, `/metrics` | domain, rollout, daemon, forge, traffic |
+//! | 5 | [`eval`] | generated noise and rivals' methods: how good the decisions are | domain, stats, sim |
 //! | 4 | [`daemon`] | the live world: clock, inbox, dispatch of effects to the wings | domain, plan, rails, rollout, journal, wings |
 //! | 4 | [`sim`] | the virtual world: jumping clock, generated service, seeded faults | domain, plan, rollout |
 //! | 3 | [`config`] | what was written becomes what is meant; refuses before anything starts | domain, plan, rollout, stats |
@@ -41,6 +42,7 @@ pub mod cli;
 pub mod config;
 pub mod daemon;
 pub mod domain;
+pub mod eval;
 pub mod forge;
 pub mod journal;
 pub mod plan;

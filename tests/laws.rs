@@ -105,6 +105,8 @@ fn with_case<T>(drawn: &Drawn, then: impl FnOnce(&Case<'_>) -> T) -> T {
     };
     let evidence = Evidence {
         log_e_value: 0.0,
+        log_e_safe: 0.0,
+        more_seconds: None,
         log_threshold: 6.9,
         effect: None,
         interval: None,
@@ -235,7 +237,7 @@ fn any_event() -> impl Strategy<Value = Event> {
         }),
         6 => (request, rollout.clone(), counts(), counts(), any::<u64>()).prop_map(|(request, rollout, old, new, through)| {
             let window = Window { after: Timestamp::from_millis(through / 2), through: Timestamp::from_millis(through) };
-            let measurement = |arm, counts| Measurement { check: CheckId(0), arm, window, tally: Ok(Tally::Counts(counts)) };
+            let measurement = |arm, counts| Measurement { check: CheckId(0), arm, window, tally: Ok(Tally::Counts(counts)), parts: vec![] };
             Event::Measured {
                 request,
                 rollout,

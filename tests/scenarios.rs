@@ -170,6 +170,7 @@ impl World {
                                 arm,
                                 window: Window { after, through },
                                 tally: (self.tally)(c, arm),
+                                parts: vec![],
                             });
                         }
                     }

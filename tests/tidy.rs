@@ -24,6 +24,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("config", &["domain", "plan", "rollout", "stats"]),
     // The virtual world makes drafts as a planner would.
     ("sim", &["domain", "plan", "rollout"]),
+    ("eval", &["domain", "stats", "sim"]),
     // The heuristic planner runs in a task of the daemon: it is pure, but its diff is fetched.
     ("daemon", &["domain", "plan", "rails", "rollout", "journal", "telemetry", "traffic", "forge"]),
     // Feature flags and webhooks are answered here, and belong to their wings.
@@ -42,6 +43,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "forge",
             "config",
             "sim",
+            "eval",
             "daemon",
             "web",
         ],

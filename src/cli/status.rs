@@ -283,6 +283,8 @@ pub(super) mod tests {
         let evidence = Evidence {
             log_e_value: 3.25,
             log_threshold: 6.9,
+            log_e_safe: 0.0,
+            more_seconds: None,
             effect: Some(9.0),
             interval: None,
             control: Counts { bad: 12, total: 4_000 },

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Counts;
+use super::{Counts, Text};
 
 /// A range with its ends, low first.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -11,6 +11,19 @@ pub struct Interval {
     pub low: f64,
     /// The upper end.
     pub high: f64,
+}
+
+/// Something about the data that a person should know, and that is no proof against the change.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Concern {
+    /// Without this pod nothing speaks against the change: restart the pod.
+    OnePod(Text),
+    /// Without this tenant nothing speaks against the change: look at what it does.
+    OneTenant(Text),
+    /// The arms serve another mix of segments, so that their sums cannot be compared: the largest difference of a
+    /// segment's share, and the segment.
+    Mismatch(f64, Text),
 }
 
 /// What a test knows. It may be read after every measurement without spending anything.
@@ -24,6 +37,13 @@ pub struct Evidence {
     pub effect: Option<f64>,
     /// A range for `effect`, where the test gives one.
     pub interval: Option<Interval>,
+    /// Natural logarithm of the e-value against "at least `safe_ratio` times as bad": the proof that it is safe.
+    #[serde(default)]
+    pub log_e_safe: f64,
+    /// About how many more seconds at this traffic the check needs until it is decided either way; `None` where that
+    /// cannot be said, or nothing is missing.
+    #[serde(default)]
+    pub more_seconds: Option<f64>,
     /// What control has counted since the rollout began.
     pub control: Counts,
     /// What the canary has counted since the rollout began.
@@ -31,6 +51,14 @@ pub struct Evidence {
 }
 
 impl Evidence {
+    /// Chance of calling a canary safe that is `safe_ratio` times as bad.
+    pub const BETA: f64 = 0.05;
+
+    /// Whether the canary is shown to be less than `safe_ratio` times as bad as control, at [`Self::BETA`].
+    pub fn is_shown_safe(&self) -> bool {
+        self.log_e_safe >= -Self::BETA.ln() && !self.is_conclusive()
+    }
+
     /// Whether the evidence is enough for a rollback.
     pub fn is_conclusive(&self) -> bool {
         self.log_e_value >= self.log_threshold

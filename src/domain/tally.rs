@@ -1,10 +1,10 @@
 //! What telemetry said: counts and distributions, never one float, and absence as a value of its own.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
-use super::{CheckId, Text, Timestamp};
+use super::{CheckId, Part, Text, Timestamp};
 
 /// A version measured beside the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -76,6 +76,14 @@ impl Tally {
             (Self::Samples(one), Self::Samples(other)) => {
                 Some(Self::Samples(one.iter().chain(other).copied().collect()))
             }
+            (Self::Mix(one), Self::Mix(other)) => {
+                let mut sum: BTreeMap<&str, u64> = BTreeMap::new();
+                for (category, n) in one.iter().chain(other) {
+                    let so_far = sum.entry(category).or_default();
+                    *so_far = so_far.saturating_add(*n);
+                }
+                Some(Self::Mix(sum.into_iter().map(|(category, n)| (category.to_owned(), n)).collect()))
+            }
             (Self::Counts(_) | Self::Histogram(_) | Self::Samples(_) | Self::Mix(_), _) => None,
         }
     }
@@ -138,6 +146,9 @@ pub struct Measurement {
     pub window: Window,
     /// The tally, or why there is none.
     pub tally: Result<Tally, Absence>,
+    /// Its parts, sorted by kind and name, as far as the source can tell them apart.
+    #[serde(default)]
+    pub parts: Vec<Part>,
 }
 
 #[cfg(test)]

@@ -3,9 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    domain::{Absence, Check, Counts, Evidence, Finding, Tally, Text},
+    domain::{Absence, Check, Counts, Evidence, Finding, Reading, Tally, Text},
     rails::CheckFacts,
-    stats::{self, Block, Running, SequentialTest},
+    stats::{self, Block, Calibration, Running, SequentialTest, Setting},
 };
 
 /// Windows that a hard limit looks back over, the newest included.
@@ -83,7 +83,11 @@ impl Record {
     /// The block is long enough, or the traffic split changes: the statistics take it in.
     pub(super) fn end_block(&mut self, check: &Check) {
         if let Some((control, canary)) = self.pending.take() {
-            self.test.observe(check, &Block { control: &control, canary: &canary });
+            let calibration = Calibration::untrusted();
+            let setting = Setting { check, calibration: &calibration, safe_ratio: 2.0 };
+            let (control, canary) = (Reading::whole(control), Reading::whole(canary));
+            let span = std::time::Duration::from_secs(15);
+            self.test.observe(&setting, &Block { control: &control, canary: &canary, span });
         }
     }
 
@@ -121,6 +125,8 @@ impl Record {
             log_threshold,
             effect,
             interval: None,
+            log_e_safe: 0.0,
+            more_seconds: None,
             control: self.control,
             canary: self.canary,
         }

@@ -31,7 +31,7 @@ pub(super) fn measure(
             Tally::Counts(Counts { bad, total })
         }
     };
-    Measurement { check: check.0, arm, window, tally: Ok(tally) }
+    Measurement { check: check.0, arm, window, tally: Ok(tally), parts: Vec::new() }
 }
 
 /// One of the ways in which telemetry has nothing to say.

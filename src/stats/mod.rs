@@ -2,15 +2,20 @@
 //! raising the rate of false rollbacks above what was asked for.
 //!
 //! [`TESTS`] is the one list of tests: admission asks it which kinds of SLI can be decided, and [`Running::start`]
-//! which test serves a check. A test is one file, whose head argues why it is right.
+//! which test serves a check. A test is one file, whose head argues why it is right. What a test assumes of the noise it
+//! learns from history ([`Calibration`]).
 
+mod calibration;
 mod share_betting;
+
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use calibration::{Calibration, History};
 pub use share_betting::ShareBetting;
 
-use crate::domain::{Check, Counts, Direction, Sli, Tally};
+use crate::domain::{Check, Concern, Counts, Direction, Interval, Reading, Sli, Tally};
 
 /// One kind of test.
 pub struct Kind {
@@ -30,23 +35,53 @@ pub fn served() -> Vec<&'static str> {
     TESTS.iter().flat_map(|kind| kind.serves).copied().collect()
 }
 
-/// What both arms counted in one window.
-#[derive(Clone, Debug, PartialEq)]
+/// What a test must know besides the data. It may change from block to block, as long as it is fixed before the block
+/// is seen.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting<'a> {
+    /// The check.
+    pub check: &'a Check,
+    /// What history says of its noise.
+    pub calibration: &'a Calibration,
+    /// A canary this many times as bad must not be called safe; above the check's `ratio_max`.
+    pub safe_ratio: f64,
+}
+
+/// What both arms showed in one window.
+#[derive(Clone, Copy, Debug)]
 pub struct Block<'a> {
     /// The old version.
-    pub control: &'a Tally,
+    pub control: &'a Reading,
     /// The new version.
-    pub canary: &'a Tally,
+    pub canary: &'a Reading,
+    /// How long the window was.
+    pub span: Duration,
 }
 
 /// A test that may be read after every block.
 pub trait SequentialTest {
-    /// Takes in one window of both arms. A block that cannot be compared (another shape, nothing counted) changes
+    /// Takes in one window of both arms. A block that cannot be compared (another shape, an arm with nothing) changes
     /// nothing.
-    fn observe(&mut self, check: &Check, block: &Block<'_>);
+    fn observe(&mut self, setting: &Setting<'_>, block: &Block<'_>);
 
-    /// Natural logarithm of the e-value against "not worse than `ratio_max`".
+    /// Natural logarithm of the e-value against "not worse than tolerated". Finite, whatever was observed.
     fn log_e_value(&self) -> f64;
+
+    /// Natural logarithm of the e-value against "at least `safe_ratio` times as bad". Finite; 0 where the test has none.
+    fn log_e_safe(&self) -> f64 {
+        0.0
+    }
+
+    /// How many times as bad as control the canary is, as far as the test can say: an estimate, and a range that holds
+    /// it at every moment with 95%. A gauge's is a difference in its own unit.
+    fn effect(&self) -> Option<(f64, Interval)> {
+        None
+    }
+
+    /// What else stands out in the data.
+    fn concern(&self) -> Option<Concern> {
+        None
+    }
 }
 
 /// A test under way, as it is kept with its rollout.
@@ -58,26 +93,41 @@ pub enum Running {
 }
 
 impl Running {
-    /// The test that serves a check. Admission lets only served kinds pass, so the count test is the only answer now.
+    /// The test that serves a check.
     pub fn start(_check: &Check) -> Self {
         Self::ShareBetting(ShareBetting::start())
+    }
+
+    fn test(&self) -> &dyn SequentialTest {
+        match self {
+            Self::ShareBetting(test) => test,
+        }
     }
 }
 
 impl SequentialTest for Running {
-    fn observe(&mut self, check: &Check, block: &Block<'_>) {
+    fn observe(&mut self, setting: &Setting<'_>, block: &Block<'_>) {
         match self {
-            Self::ShareBetting(test) => test.observe(check, block),
+            Self::ShareBetting(test) => test.observe(setting, block),
         }
     }
 
     fn log_e_value(&self) -> f64 {
-        match self {
-            Self::ShareBetting(test) => test.log_e_value(),
-        }
+        self.test().log_e_value()
+    }
+
+    fn log_e_safe(&self) -> f64 {
+        self.test().log_e_safe()
+    }
+
+    fn effect(&self) -> Option<(f64, Interval)> {
+        self.test().effect()
+    }
+
+    fn concern(&self) -> Option<Concern> {
+        self.test().concern()
     }
 }
-
 /// A tally as bad among all, the way `check` reads it; `None` for a tally of another shape.
 ///
 /// Where less is worse, the good ones are what is missing: bad is what did not happen. Events per traffic have no

@@ -28,8 +28,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Block, Kind, SequentialTest, counts};
-use crate::domain::{Check, Counts, Direction, Sli};
+use super::{Block, Kind, SequentialTest, Setting, counts};
+use crate::domain::{Counts, Direction, Sli};
 
 pub(super) const KIND: Kind = Kind {
     name: "share_betting",
@@ -87,10 +87,10 @@ fn tolerated_share(ratio: f64, theta: f64) -> f64 {
 }
 
 impl SequentialTest for ShareBetting {
-    fn observe(&mut self, check: &Check, block: &Block<'_>) {
-        let (Some(control), Some(canary)) = (counts(check, block.control), counts(check, block.canary)) else {
-            return;
-        };
+    fn observe(&mut self, setting: &Setting<'_>, block: &Block<'_>) {
+        let check = setting.check;
+        let both = (counts(check, &block.control.tally), counts(check, &block.canary.tally));
+        let (Some(control), Some(canary)) = both else { return };
         if control.total == 0 || canary.total == 0 {
             return;
         }
@@ -120,7 +120,10 @@ fn share_of(one: Counts, other: Counts) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{CheckName, Origin, Selector, Tally, Text, Weight};
+    use crate::{
+        domain::{Check, CheckName, Origin, Reading, Selector, Tally, Text, Weight},
+        stats::Calibration,
+    };
 
     fn check(direction: Direction) -> Check {
         Check {
@@ -136,6 +139,14 @@ mod tests {
         }
     }
 
+    fn observe(test: &mut ShareBetting, direction: Direction, control: &Tally, canary: &Tally) {
+        let (check, calibration) = (check(direction), Calibration::untrusted());
+        let setting = Setting { check: &check, calibration: &calibration, safe_ratio: 2.0 };
+        let (control, canary) = (Reading::whole(control.clone()), Reading::whole(canary.clone()));
+        let span = std::time::Duration::from_secs(15);
+        test.observe(&setting, &Block { control: &control, canary: &canary, span });
+    }
+
     /// Bad and all, of control and of the canary.
     type Windows<'a> = &'a [((u64, u64), (u64, u64))];
 
@@ -144,7 +155,7 @@ mod tests {
         for ((control_bad, control_total), (canary_bad, canary_total)) in blocks {
             let control = Tally::Counts(Counts { bad: *control_bad, total: *control_total });
             let canary = Tally::Counts(Counts { bad: *canary_bad, total: *canary_total });
-            test.observe(&check(Direction::HigherIsWorse), &Block { control: &control, canary: &canary });
+            observe(&mut test, Direction::HigherIsWorse, &control, &canary);
         }
         test.log_e_value()
     }
@@ -196,7 +207,7 @@ mod tests {
         let (control, canary) =
             (Tally::Counts(Counts { bad: 950, total: 1000 }), Tally::Counts(Counts { bad: 20, total: 50 }));
         for _ in 0..10 {
-            test.observe(&check(Direction::LowerIsWorse), &Block { control: &control, canary: &canary });
+            observe(&mut test, Direction::LowerIsWorse, &control, &canary);
         }
         assert!(test.log_e_value() > 1000.0_f64.ln());
     }

@@ -57,6 +57,7 @@ impl Answer {
                     arm,
                     window,
                     tally: Err(why.clone()),
+                    parts: Vec::new(),
                 })
             })
             .collect();

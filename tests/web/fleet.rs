@@ -46,6 +46,8 @@ pub(crate) fn check(
         finding,
         evidence: Evidence {
             log_e_value,
+            log_e_safe: 0.0,
+            more_seconds: None,
             log_threshold: 1000.0_f64.ln(),
             effect: effect.filter(|effect| effect.is_finite()).map(short),
             interval: None,

@@ -171,7 +171,7 @@ impl Rounds {
                         Told::Tally(window) => self.tally(arm, counted, (*id, sli), *window),
                         Told::Absence(why) => (Window { after: ask.after, through }, Err(why.clone())),
                     };
-                    Measurement { check: *check, arm, window, tally }
+                    Measurement { check: *check, arm, window, tally, parts: Vec::new() }
                 })
             })
             .collect();
