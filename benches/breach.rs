@@ -134,8 +134,13 @@ async fn main() {
     let name = ServiceName::new("service");
     let arm =
         || scrape::ArmTargets { urls: vec![format!("{service_url}/{{revision}}/metrics")], labels: BTreeMap::new() };
-    let targets =
-        scrape::ServiceTargets { control: arm(), canary: arm(), interval: SCRAPE_EVERY, timeout: SCRAPE_EVERY };
+    let targets = scrape::ServiceTargets {
+        control: arm(),
+        canary: arm(),
+        interval: SCRAPE_EVERY,
+        timeout: SCRAPE_EVERY,
+        pod_label: None,
+    };
     let config = scrape::Config { services: BTreeMap::from([(name.clone(), targets)]), keep: Duration::from_secs(60) };
     let telemetry = telemetry::build(telemetry::Config::Scrape(config), Arc::new(move || now.now())).unwrap();
     let flag = traffic::flags::FlagConfig { key: "service".into(), value: traffic::FlagValue::Revision };

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use tollgate::{
     domain::{
         Catalogue, CatalogueEntry, Check, CheckName, Diff, Direction, FileDiff, HardLimit, Line, LineKind, Match,
-        Origin, Selector, Sli, Text, TouchKind, WayBack, Weight,
+        Origin, Selector, Sli, Split, Text, TouchKind, WayBack, Weight,
     },
     plan::{Bounds, Draft, admit, heuristic_draft},
 };
@@ -54,6 +54,8 @@ fn catalogue() -> Catalogue {
         name: name.into(),
         sli,
         route_label: label.map(str::to_owned),
+        segment_label: None,
+        tenant_label: None,
     };
     let bad = requests().with("code", Match::StartsWith("5".into()));
     let histogram = Selector::metric("http_request_duration_seconds");
@@ -80,6 +82,7 @@ fn bounds(proposed_max: usize) -> Bounds {
         origin: Origin::Slo,
         rationale: Text::default(),
         lines: Vec::new(),
+        split: Split::default(),
     };
     Bounds { catalogue: catalogue(), mandatory: vec![objective], proposed_max, ratio_max: 2.0 }
 }

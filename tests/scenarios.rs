@@ -62,6 +62,8 @@ fn service(autonomy: Autonomy) -> ServicePolicy {
         reply_within: S * 20,
         attempts_max: 3,
         drained_within: MIN * 3,
+        safe_ratio: 2.0,
+        bake_time_shown_safe: None,
     }
 }
 fn policy(autonomy: Autonomy) -> Arc<Policy> {

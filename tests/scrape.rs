@@ -18,7 +18,7 @@ use std::{
 
 use tokio::net::TcpListener;
 use tollgate::{
-    domain::{Absence, CheckId, Histogram, Selector, ServiceName, Sli, Tally, Text, Timestamp},
+    domain::{Absence, Histogram, Selector, ServiceName, Sli, Tally, Text, Timestamp},
     telemetry::{
         self, Ask, Provider,
         exposition::BODY_BYTES_MAX,
@@ -26,7 +26,9 @@ use tollgate::{
     },
 };
 
-use self::pods::{Asker, CANARY, INTERVAL, Pods, SHORT, SOON, Shows, arms, config, counts, errors, targets, took};
+use self::pods::{
+    Asker, CANARY, INTERVAL, Pods, SHORT, SOON, Shows, arms, asked, config, counts, errors, targets, took,
+};
 
 /// Two pods, one an arm, that have been read once.
 async fn pair() -> (Pods, Asker) {
@@ -263,8 +265,8 @@ async fn a_histogram_a_mix_and_a_level_are_told_as_such() {
     };
     pods.metrics("old", body(10, 10, 5, 0.0));
     pods.metrics("new", body(10, 10, 5, 0.0));
-    let mix = (CheckId(2), Sli::Mix { counter: Selector::metric("routes_total"), by: "to".into() });
-    let level = (CheckId(3), Sli::Level { gauge: Selector::metric("load") });
+    let mix = asked(2, Sli::Mix { counter: Selector::metric("routes_total"), by: "to".into() });
+    let level = asked(3, Sli::Level { gauge: Selector::metric("load") });
     let service = config(targets(&[pods.url("old")], &[pods.url("new")]));
     let mut asker = Asker::with(service, vec![errors(), took(), mix, level]);
     asker.window(SOON).await;
@@ -409,7 +411,7 @@ async fn what_cannot_be_read_at_all_is_said_at_once() {
     let answer = asker.scrape.measure(unknown).await;
     unavailable(&arms(&answer, 0)[1].clone().unwrap_err(), "service other has no targets");
     let sli = |n: usize| Sli::Level { gauge: Selector::metric(format!("m{n}")) };
-    let many = |n: usize| Ask { checks: (1..n).map(|n| (CheckId(0), sli(n))).collect(), ..asker.ask(SOON) };
+    let many = |n: usize| Ask { checks: (1..n).map(|n| asked(0, sli(n))).collect(), ..asker.ask(SOON) };
     let answer = asker.scrape.measure(many(scrape::SLIS_MAX)).await;
     assert!(!matches!(&answer.measurements[0].tally, Err(Absence::Unavailable(why)) if why.as_str().contains("SLIs")));
     let answer = asker.scrape.measure(many(scrape::SLIS_MAX + 1)).await;

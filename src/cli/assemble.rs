@@ -139,6 +139,7 @@ fn scrape_config(config: &Config) -> scrape::Config {
         canary: arm(&of.canary),
         interval: of.interval,
         timeout: of.timeout,
+        pod_label: of.pod_label.clone(),
     };
     let longest = config.policy.services.values().map(|service| service.measure_every).max().unwrap_or_default();
     scrape::Config {

@@ -55,6 +55,7 @@ impl Reading<'_> {
             let what = format!("{} is longer than the time between scrapes, {}", in_words(timeout), in_words(interval));
             self.problems.add(&timeout_key, what, "write a shorter timeout or a longer interval");
         }
+        let pod_label = self.label(&key.name("pod_label"), written.pod_label.as_ref());
         let (control_key, canary_key) = (key.name("control"), key.name("canary"));
         let control = self.arm(&control_key, written.control.as_ref());
         let canary = self.arm(&canary_key, written.canary.as_ref());
@@ -63,7 +64,14 @@ impl Reading<'_> {
             let fix = "write other urls, or a label in both arms that differs, such as labels = { revision = \"{revision}\" }";
             self.problems.add(&canary_key, what, fix);
         }
-        Telemetry { interval, timeout, control, canary }
+        Telemetry { interval, timeout, pod_label, control, canary }
+    }
+
+    /// The name of a label that may be left out.
+    pub(super) fn label(&mut self, key: &Key, written: Option<&String>) -> Option<String> {
+        let label = written?;
+        self.word(key, label, &LABEL);
+        Some(label.clone())
     }
 
     fn arm(&mut self, key: &Key, written: Option<&written::Arm>) -> ArmTargets {

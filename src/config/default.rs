@@ -71,9 +71,13 @@ pub(super) const DEPLOY_WITHIN: SpanRule = span(seconds(2 * HOUR), seconds(1), s
 pub(super) const REPLY_WITHIN: SpanRule = span(seconds(MINUTE), TICK, seconds(HOUR));
 pub(super) const ATTEMPTS_MAX: CountRule = count(5, 1..=100);
 pub(super) const DRAINED_WITHIN: SpanRule = span(seconds(5 * MINUTE), TICK, seconds(DAY));
+pub(super) const SAFE_RATIO: f64 = 2.0;
+/// Its default holds for nobody: unset, no stage ends before its bake time.
+pub(super) const BAKE_TIME_SHOWN_SAFE: SpanRule = span(Duration::ZERO, Duration::ZERO, seconds(30 * DAY));
 pub(super) const PROPOSED_CHECKS_MAX: CountRule = count(8, 0..=50);
 pub(super) const PROPOSED_RATIO_MAX: f64 = 2.0;
-pub(super) const SLO_RATIO_MAX: f64 = 1.5;
+/// A smaller one finds smaller regressions and takes longer for it.
+pub(super) const SLO_RATIO_MAX: f64 = 1.1;
 pub(super) const RATIO_MOST: f64 = 100.0;
 pub(super) const SLO_RATIONALE: &str = "an objective of the service";
 pub(super) const TOTAL_MIN: CountRule = count(100, 1..=1_000_000_000);

@@ -66,6 +66,8 @@ pub struct Telemetry {
     pub interval: Duration,
     /// Longest wait for one scrape; never more than `interval`.
     pub timeout: Duration,
+    /// The label whose values are pods; `None` where each page is one pod.
+    pub pod_label: Option<String>,
     /// The old version.
     pub control: ArmTargets,
     /// The new version.

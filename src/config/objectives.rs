@@ -63,11 +63,12 @@ impl Reading<'_> {
             } else if self.word(&name_key, &name, &NAME) && !names.insert(name.clone()) {
                 self.problems.add(&name_key, format!("another SLI is named \"{name}\""), "write another name");
             }
-            if let Some(label) = &sli.route_label {
-                self.word(&key.name("route_label"), label, &super::arms::LABEL);
-            }
-            if let Some(measured) = self.sli(&key, sli, traffic) {
-                entries.push(CatalogueEntry { name, sli: measured, route_label: sli.route_label.clone() });
+            let mut label = |name: &str, written: &Option<String>| self.label(&key.name(name), written.as_ref());
+            let route_label = label("route_label", &sli.route_label);
+            let segment_label = label("segment_label", &sli.segment_label);
+            let tenant_label = label("tenant_label", &sli.tenant_label);
+            if let Some(sli) = self.sli(&key, sli, traffic) {
+                entries.push(CatalogueEntry { name, sli, route_label, segment_label, tenant_label });
             }
         }
         entries
@@ -173,8 +174,8 @@ impl Reading<'_> {
     ) -> Vec<Check> {
         self.at_most(key, written.len(), SLIS_MAX, "objectives");
         // Of two with one name the first counts, so the last is put in first.
-        let by_name: BTreeMap<&str, &Sli> =
-            entries.iter().rev().map(|entry| (entry.name.as_str(), &entry.sli)).collect();
+        let by_name: BTreeMap<&str, &CatalogueEntry> =
+            entries.iter().rev().map(|entry| (entry.name.as_str(), entry)).collect();
         let mut taken = BTreeSet::new();
         let mut checks: Vec<Check> = Vec::new();
         for (place, slo) in written.iter().enumerate().take(SLIS_MAX) {
@@ -184,7 +185,7 @@ impl Reading<'_> {
                 self.missing(&sli_key, "the name of an SLI");
                 continue;
             };
-            let Some(sli) = by_name.get(name.as_str()) else {
+            let Some(entry) = by_name.get(name.as_str()) else {
                 // An SLI that is there and could not be read has its own problem.
                 if self.are_fine(&[slis_key]) {
                     let known: Vec<&str> = by_name.keys().copied().collect();
@@ -197,7 +198,7 @@ impl Reading<'_> {
             if !taken.insert(name.as_str()) {
                 self.problems.add(&sli_key, format!("another objective is on \"{name}\""), "keep one of the two");
             }
-            let check = self.check(&key, name, sli, slo);
+            let check = self.check(&key, entry, slo);
             if let Some(twin) = checks.iter().find(|other| other.sli == check.sli && other.name != check.name) {
                 let what = format!("\"{name}\" measures the same as \"{}\"", twin.name);
                 self.problems.add(&sli_key, what, "keep one of the two");
@@ -207,7 +208,8 @@ impl Reading<'_> {
         checks
     }
 
-    fn check(&mut self, key: &Key, name: &str, sli: &Sli, written: &written::Slo) -> Check {
+    fn check(&mut self, key: &Key, entry: &CatalogueEntry, written: &written::Slo) -> Check {
+        let sli = &entry.sli;
         let served = stats::served();
         if !served.contains(&sli.kind()) {
             let what = format!("no test decides an SLI of kind {}", sli.kind());
@@ -221,17 +223,17 @@ impl Reading<'_> {
             let what = "fewer slow requests are not worse";
             self.problems.add(&key.name("direction"), what, "remove it, or choose another SLI");
         }
+        if written.direction.is_some() && matches!(sli, Sli::Mix { .. }) {
+            let what = "a mix has no direction: any other mix is worse";
+            self.problems.add(&key.name("direction"), what, "remove it");
+        }
         let limit_key = key.name("limit");
-        if direction == Direction::LowerIsWorse
-            && written.limit.is_some()
-            && matches!(sli, Sli::EventsPerTraffic { .. })
-        {
-            let what = "bounds from above what is worse when there is less of it";
-            self.problems.add(&limit_key, what, "remove it, or write direction = \"higher_is_worse\"");
+        if written.limit.is_some() {
+            self.refuse_limit(&limit_key, sli, direction);
         }
         let ratio_key = key.name("ratio_max");
         Check {
-            name: CheckName::new(name),
+            name: CheckName::new(entry.name.as_str()),
             sli: sli.clone(),
             direction,
             ratio_max: self.ratio(&ratio_key, written.ratio_max, default::SLO_RATIO_MAX, default::RATIO_MOST),
@@ -240,7 +242,25 @@ impl Reading<'_> {
             origin: Origin::Slo,
             rationale: Text::new(written.rationale.as_deref().unwrap_or(default::SLO_RATIONALE)),
             lines: Vec::new(),
+            split: entry.split(),
         }
+    }
+
+    /// A limit is a share of bad ones among all, from above: where there is no such share it bounds nothing.
+    fn refuse_limit(&mut self, key: &Key, sli: &Sli, direction: Direction) {
+        let (what, fix) = match sli {
+            Sli::Level { .. } | Sli::Mix { .. } => {
+                let kind = sli.kind();
+                let what = format!("is a share of bad ones, and an SLI of kind {kind} knows no bad ones");
+                (what, "remove it, or put it on an SLI of kind ratio, latency or events_per_traffic")
+            }
+            Sli::EventsPerTraffic { .. } if direction == Direction::LowerIsWorse => (
+                "bounds from above what is worse when there is less of it".to_owned(),
+                "remove it, or write direction = \"higher_is_worse\"",
+            ),
+            Sli::Ratio { .. } | Sli::Latency { .. } | Sli::EventsPerTraffic { .. } => return,
+        };
+        self.problems.add(key, what, fix);
     }
 
     fn limit(&mut self, key: &Key, written: &written::Limit) -> HardLimit {

@@ -82,6 +82,10 @@ impl Reading<'_> {
         let deploy_within = span("deploy_within", &written.deploy_within, default::DEPLOY_WITHIN);
         let reply_within = span("reply_within", &written.reply_within, default::REPLY_WITHIN);
         let drained_within = span("drained_within", &written.drained_within, default::DRAINED_WITHIN);
+        let shown_safe = written.bake_time_shown_safe.as_ref();
+        let bake_time_shown_safe = shown_safe
+            .map(|span| self.span(&key.name("bake_time_shown_safe"), Some(span), default::BAKE_TIME_SHOWN_SAFE));
+        let safe_ratio = self.safe_ratio(&key.name("safe_ratio"), written.safe_ratio);
         self.check_rhythm(key, measure_every, telemetry);
         self.check_longer(key, ("blackout_after", blackout_after), measure_every);
         self.check_longer(key, ("drained_within", drained_within), measure_every);
@@ -109,6 +113,8 @@ impl Reading<'_> {
             reply_within,
             attempts_max: u32::try_from(attempts_max).unwrap_or(u32::MAX),
             drained_within,
+            safe_ratio,
+            bake_time_shown_safe,
         })
     }
 
@@ -164,6 +170,22 @@ impl Reading<'_> {
         };
         self.problems.add(key, what, fix);
         default::ALPHA
+    }
+
+    /// No number of requests shows that a canary is less than once as bad when it is just as bad.
+    fn safe_ratio(&mut self, key: &Key, written: Option<f64>) -> f64 {
+        let ratio = written.unwrap_or(default::SAFE_RATIO);
+        if ratio > 1.0 && ratio <= default::RATIO_MOST {
+            return ratio;
+        }
+        let what = if ratio > default::RATIO_MOST {
+            format!("{ratio} would call nearly any canary safe")
+        } else {
+            format!("{ratio} would call no canary safe that is only as good as control")
+        };
+        let fix = format!("write a number above 1, at most {}, such as {}", default::RATIO_MOST, default::SAFE_RATIO);
+        self.problems.add(key, what, fix);
+        default::SAFE_RATIO
     }
 
     /// A measurement needs a scrape in it.

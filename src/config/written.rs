@@ -131,6 +131,10 @@ pub(super) struct Service {
     pub(super) attempts_max: Option<u64>,
     /// Longest time the canary's traffic goes on after a rollback.
     pub(super) drained_within: Option<Span>,
+    /// A canary this many times as bad must not be called safe.
+    pub(super) safe_ratio: Option<f64>,
+    /// Least time at a stage even when the canary is shown safe.
+    pub(super) bake_time_shown_safe: Option<Span>,
     /// Most proposed checks in a plan.
     pub(super) proposed_checks_max: Option<u64>,
     /// The most lenient ratio of a proposed check.
@@ -191,6 +195,8 @@ pub(super) struct Telemetry {
     pub(super) interval: Option<Span>,
     /// Longest wait for one scrape.
     pub(super) timeout: Option<Span>,
+    /// The label of the pod.
+    pub(super) pod_label: Option<String>,
     /// The old version.
     pub(super) control: Option<Arm>,
     /// The new version.
@@ -257,6 +263,10 @@ pub(super) struct Sli {
     pub(super) by: Option<String>,
     /// The label of the route.
     pub(super) route_label: Option<String>,
+    /// The label of the segment.
+    pub(super) segment_label: Option<String>,
+    /// The label of the tenant.
+    pub(super) tenant_label: Option<String>,
 }
 
 /// What kind of SLI.

@@ -14,7 +14,7 @@ use tokio::sync::{broadcast, mpsc};
 
 use super::{Handle, Metrics};
 use crate::{
-    domain::{Absence, CheckId, Measurement, Notice, RequestId, ServiceName, Severity, Shift, Tally, Text},
+    domain::{Absence, Check, CheckId, Measurement, Notice, RequestId, ServiceName, Severity, Shift, Tally, Text},
     forge::{self, GitHub},
     plan,
     rails::Cleared,
@@ -87,7 +87,12 @@ impl Dispatch {
             Effect::Measure { request, rollout, service, control, canary, plan, after, through, no_later_than } => {
                 let provider = Arc::clone(&self.wings.telemetry);
                 let id = |i: usize| CheckId(u16::try_from(i).unwrap_or(u16::MAX));
-                let checks = plan.checks().iter().enumerate().map(|(i, check)| (id(i), check.sli.clone())).collect();
+                let asked = |(i, check): (usize, &Check)| telemetry::AskedCheck {
+                    check: id(i),
+                    sli: check.sli.clone(),
+                    split: check.split.clone(),
+                };
+                let checks = plan.checks().iter().enumerate().map(asked).collect();
                 let ask = telemetry::Ask { service, control, canary, checks, after, through, no_later_than };
                 self.spawn(async move {
                     let telemetry::Answer { through, measurements } = provider.measure(ask).await;
@@ -171,16 +176,20 @@ impl Lane {
 }
 
 /// A measurement as it can be recorded: the journal is JSON, which has no word for infinite or for no number.
-fn finite(measurement: Measurement) -> Measurement {
-    let is_finite = match &measurement.tally {
-        Ok(Tally::Histogram(histogram)) => histogram.bounds.iter().all(|bound| bound.is_finite()),
-        Ok(Tally::Samples(samples)) => samples.iter().all(|sample| sample.is_finite()),
-        Ok(Tally::Counts(_) | Tally::Mix(_)) | Err(_) => true,
+fn finite(mut measurement: Measurement) -> Measurement {
+    let is_finite = |tally: &Tally| match tally {
+        Tally::Histogram(histogram) => histogram.bounds.iter().all(|bound| bound.is_finite()),
+        Tally::Samples(samples) => samples.iter().all(|sample| sample.is_finite()),
+        Tally::Counts(_) | Tally::Mix(_) => true,
     };
-    if is_finite {
-        return measurement;
+    if measurement.tally.as_ref().is_ok_and(|tally| !is_finite(tally)) {
+        measurement.tally = Err(Absence::Malformed(Text::new("a number that is not finite")));
     }
-    Measurement { tally: Err(Absence::Malformed(Text::new("a number that is not finite"))), ..measurement }
+    // Parts of which some are missing do not make up the whole, so they go together.
+    if measurement.tally.is_err() || !measurement.parts.iter().all(|part| is_finite(&part.tally)) {
+        measurement.parts.clear();
+    }
+    measurement
 }
 
 fn fetch_error(error: forge::Error) -> FetchError {

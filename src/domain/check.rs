@@ -70,6 +70,17 @@ impl fmt::Display for DiffLine {
     }
 }
 
+/// By which labels a source splits what it reads for a check into parts, where the service says so.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Split {
+    /// The label whose values are segments of the traffic: endpoints, regions, client versions.
+    #[serde(default)]
+    pub segments: Option<String>,
+    /// The label whose values are tenants, clients or users.
+    #[serde(default)]
+    pub tenants: Option<String>,
+}
+
 /// A typed health check.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Check {
@@ -92,4 +103,7 @@ pub struct Check {
     /// The lines of the diff it rests on; none for an objective.
     #[serde(default)]
     pub lines: Vec<DiffLine>,
+    /// How what is measured is split. It is the catalogue's word, never a draft's.
+    #[serde(default)]
+    pub split: Split,
 }

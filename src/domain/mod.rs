@@ -17,7 +17,7 @@ mod time;
 mod verdict;
 
 pub use change::{Change, FileTouched, Person, Repository, Revision, TouchKind, WayBack};
-pub use check::{Check, CheckId, DiffLine, Direction, HardLimit, Origin, Weight};
+pub use check::{Check, CheckId, DiffLine, Direction, HardLimit, Origin, Split, Weight};
 pub use diff::{Diff, FileDiff, Line, LineKind};
 pub use evidence::{Concern, Evidence, Finding, Interval};
 pub use exposure::{Cohort, Exposure, Share, Shift};

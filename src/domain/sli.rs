@@ -5,6 +5,8 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
+use super::Split;
+
 /// How a label's value is compared.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -192,6 +194,19 @@ pub struct CatalogueEntry {
     pub sli: Sli,
     /// The label that holds a request's route, if there is one: a change to one route can be checked on that route.
     pub route_label: Option<String>,
+    /// The label whose values are segments of the traffic, if there is one.
+    #[serde(default)]
+    pub segment_label: Option<String>,
+    /// The label whose values are tenants, if there is one.
+    #[serde(default)]
+    pub tenant_label: Option<String>,
+}
+
+impl CatalogueEntry {
+    /// How a check that measures this, or narrows it, is split into parts.
+    pub fn split(&self) -> Split {
+        Split { segments: self.segment_label.clone(), tenants: self.tenant_label.clone() }
+    }
 }
 
 /// What can be measured of a service: planners choose from it and may narrow it, and cannot go beyond.

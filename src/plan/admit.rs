@@ -10,7 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use self::narrowing::{extra, misspelt, narrows};
 use super::Draft;
-use crate::domain::{Catalogue, Check, CheckId, CheckName, DiffLine, Direction, Origin, Sli, Text, WayBack, Weight};
+use crate::domain::{
+    Catalogue, CatalogueEntry, Check, CheckId, CheckName, DiffLine, Direction, Origin, Sli, Text, WayBack, Weight,
+};
 
 /// What a service lets a draft ask for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -107,6 +109,8 @@ pub fn admit(draft: Draft, bounds: &Bounds, served: &[&str]) -> Admission {
             check.origin = Origin::Model;
         }
         check.ratio_max = check.ratio_max.clamp(1.0, bounds.ratio_max.max(1.0));
+        // Whom it is split by is the operator's word too: a label of a stranger's choice may hold anything.
+        check.split = narrowed_entry(&check, &bounds.catalogue).map(CatalogueEntry::split).unwrap_or_default();
         places -= 1;
         checks.push(check);
     }
@@ -157,15 +161,23 @@ fn wrong_direction(check: &Check, bounds: &Bounds) -> Option<String> {
     if check.direction == Direction::LowerIsWorse && matches!(check.sli, Sli::Latency { .. }) {
         return Some("of latency, more is worse".into());
     }
+    if check.direction == Direction::LowerIsWorse && matches!(check.sli, Sli::Mix { .. }) {
+        return Some("a mix has no direction: any other mix is worse".into());
+    }
     let objective = bounds.mandatory.iter().find(|objective| narrows(&check.sli, &objective.sli))?;
     (objective.direction != check.direction)
         .then(|| format!("the objective {} says the other direction is worse", objective.name))
 }
 
+/// The first entry of the catalogue that a proposed check narrows.
+fn narrowed_entry<'a>(check: &Check, catalogue: &'a Catalogue) -> Option<&'a CatalogueEntry> {
+    catalogue.entries.iter().find(|entry| narrows(&check.sli, &entry.sli))
+}
+
 /// A proposed check narrows an entry of the catalogue. An added metric counts as known when a line of the diff bears it,
 /// which the proposer shows by naming that line; it is counted against the catalogue's traffic.
 fn beyond_catalogue(check: &Check, catalogue: &Catalogue) -> Option<String> {
-    if catalogue.entries.iter().any(|entry| narrows(&check.sli, &entry.sli)) {
+    if narrowed_entry(check, catalogue).is_some() {
         return None;
     }
     let known = |metric: &str| {
@@ -194,7 +206,7 @@ mod tests {
         narrowing::{MATCHERS_MAX, VALUES_MAX, WORD_BYTES_MAX},
         *,
     };
-    use crate::domain::{CatalogueEntry, HardLimit, Match, Selector};
+    use crate::domain::{HardLimit, Match, Selector, Split};
 
     const SERVED: &[&str] = &["ratio", "latency", "events_per_traffic"];
 
@@ -229,6 +241,7 @@ mod tests {
             origin: Origin::Heuristic,
             rationale: Text::default(),
             lines: vec![DiffLine { path: "a.rs".into(), line: 1 }],
+            split: Split::default(),
         }
     }
 
@@ -237,6 +250,8 @@ mod tests {
             name: name.into(),
             sli,
             route_label: label.map(str::to_owned),
+            segment_label: label.map(str::to_owned),
+            tenant_label: None,
         };
         let entries = vec![
             entry("errors", errors(), Some("route")),
@@ -280,6 +295,20 @@ mod tests {
         assert_eq!(admission.plan.check(CheckId(2)), None);
         assert_eq!(admission.rejections[0].check.as_str(), "b");
         assert!(admission.rejections[0].why.as_str().contains("room for 1"), "{:?}", admission.rejections);
+    }
+
+    #[test]
+    fn a_check_is_split_as_the_catalogue_says_whatever_the_draft_says() {
+        let asked = Split { segments: Some("password".into()), tenants: Some("email".into()) };
+        let draft_of = |sli| draft(vec![Check { split: asked.clone(), ..check("x", sli) }]);
+        let split = |sli| admit(draft_of(sli), &bounds(), SERVED).plan.checks()[1].split.clone();
+        let by_route = Split { segments: Some("route".into()), tenants: None };
+        assert_eq!(split(latency()), by_route);
+        assert_eq!(split(on_route(&errors())), by_route, "a narrower check is split as the entry");
+        assert_eq!(split(misses()), Split::default());
+        let traffic = Selector::metric("http_requests_total");
+        let added = Sli::EventsPerTraffic { events: Selector::metric("retries_total"), traffic };
+        assert_eq!(split(added), Split::default(), "no entry says how an added metric is split");
     }
 
     #[test]

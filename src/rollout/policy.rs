@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    domain::{Autonomy, Change, Exposure, PolicyVersion, Repository, ServiceName, Share, millis},
+    domain::{Autonomy, Change, Exposure, PolicyVersion, Repository, ServiceName, Share, millis, millis_option},
     plan::Bounds,
 };
 
@@ -83,6 +83,18 @@ pub struct ServicePolicy {
     /// How long after a rollback the canary's traffic may go on before a person is called.
     #[serde(with = "millis")]
     pub drained_within: Duration,
+    /// A canary this many times as bad as control must not be called safe; more than 1.
+    #[serde(default = "safe_ratio_before_it_was_asked_for")]
+    pub safe_ratio: f64,
+    /// Least time at a stage even when every critical check is shown safe. With it a stage may end before its bake time
+    /// once that is shown; one longer than a stage's bake time never shortens that stage. `None`: none ends early.
+    #[serde(default, with = "millis_option")]
+    pub bake_time_shown_safe: Option<Duration>,
+}
+
+/// What holds for a policy of a journal that is older than the setting.
+fn safe_ratio_before_it_was_asked_for() -> f64 {
+    2.0
 }
 
 /// What the operator wants of the fleet.

@@ -8,7 +8,7 @@ use crate::{
     domain::{
         Autonomy, Catalogue, CatalogueEntry, Change, Check, CheckName, Command, Direction, Exposure, FileTouched,
         HardLimit, Match, Origin, Person, PolicyVersion, Repository, Revision, RolloutId, Selector, ServiceName, Share,
-        Sli, Text, Timestamp, TouchKind, Weight,
+        Sli, Split, Text, Timestamp, TouchKind, Weight,
     },
     plan::Bounds,
     rollout::{Deployed, Event, Policy, ServicePolicy, Stage},
@@ -228,8 +228,15 @@ pub fn bounds() -> Bounds {
         origin: Origin::Slo,
         rationale: Text::new("users see errors"),
         lines: Vec::new(),
+        split: Split::default(),
     };
-    let entry = CatalogueEntry { name: "errors".into(), sli, route_label: Some("route".into()) };
+    let entry = CatalogueEntry {
+        name: "errors".into(),
+        sli,
+        route_label: Some("route".into()),
+        segment_label: None,
+        tenant_label: None,
+    };
     Bounds {
         catalogue: Catalogue { entries: vec![entry], traffic: Some(Selector::metric("requests_total")) },
         mandatory: vec![objective],
@@ -276,6 +283,8 @@ fn policy(services: usize, rng: &mut StdRng) -> Arc<Policy> {
             reply_within: Duration::from_secs(20),
             attempts_max: rng.random_range(2..5),
             drained_within: MINUTE * 3,
+            safe_ratio: 2.0,
+            bake_time_shown_safe: None,
         };
         by_name.insert(service_name(index), service);
     }

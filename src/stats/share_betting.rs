@@ -121,7 +121,7 @@ fn share_of(one: Counts, other: Counts) -> f64 {
 mod tests {
     use super::*;
     use crate::{
-        domain::{Check, CheckName, Origin, Reading, Selector, Tally, Text, Weight},
+        domain::{Check, CheckName, Origin, Reading, Selector, Split, Tally, Text, Weight},
         stats::Calibration,
     };
 
@@ -136,6 +136,7 @@ mod tests {
             origin: Origin::Slo,
             rationale: Text::default(),
             lines: Vec::new(),
+            split: Split::default(),
         }
     }
 

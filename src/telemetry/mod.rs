@@ -11,10 +11,21 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 
-use crate::domain::{Absence, Arm, CheckId, Measurement, Revision, ServiceName, Sli, Text, Timestamp, Window};
+use crate::domain::{Absence, Arm, CheckId, Measurement, Revision, ServiceName, Sli, Split, Text, Timestamp, Window};
 
 /// The clock of the world the provider lives in.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// A check, as far as a source must know it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AskedCheck {
+    /// The number that the answer names it by.
+    pub check: CheckId,
+    /// What is measured.
+    pub sli: Sli,
+    /// How it is split into parts, as far as the source can.
+    pub split: Split,
+}
 
 /// What to measure.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,8 +36,8 @@ pub struct Ask {
     pub control: Option<Revision>,
     /// The new version.
     pub canary: Revision,
-    /// What is measured, by the number that the answer names it by.
-    pub checks: Vec<(CheckId, Sli)>,
+    /// What is measured.
+    pub checks: Vec<AskedCheck>,
     /// Count what came after this.
     pub after: Timestamp,
     /// Answer as soon as there is data through this time.
@@ -51,9 +62,9 @@ impl Answer {
         let measurements = ask
             .checks
             .iter()
-            .flat_map(|(check, _)| {
+            .flat_map(|asked| {
                 [Arm::Control, Arm::Canary].map(|arm| Measurement {
-                    check: *check,
+                    check: asked.check,
                     arm,
                     window,
                     tally: Err(why.clone()),

@@ -8,12 +8,14 @@
 mod arms;
 mod fetch;
 mod gain;
+mod parts;
 mod rounds;
 mod seen;
 mod target;
 
 pub use fetch::REDIRECTS_MAX;
 pub use gain::CATEGORIES_MAX;
+pub use parts::{ANSWER_CELLS_MAX, SEGMENTS_MAX, TENANTS_MAX, VALUES_MAX};
 pub use rounds::{CELLS_MAX, ROUNDS_MAX};
 pub use seen::BUCKETS_MAX;
 pub use target::REMEMBERED_MAX;
@@ -76,6 +78,8 @@ pub struct ServiceTargets {
     pub interval: Duration,
     /// Longest time for one endpoint's whole answer, at most `interval`.
     pub timeout: Duration,
+    /// The label whose values are pods, where an endpoint shows several; `None` where each address is one pod.
+    pub pod_label: Option<String>,
 }
 
 /// Where each service is read, and how long increments are kept.
@@ -247,7 +251,7 @@ impl Shared {
         }
         let control = targets.control.for_revision(ask.control.as_ref());
         let canary = targets.canary.for_revision(Some(&ask.canary));
-        let pair = Arc::new(Pair::new(control, canary));
+        let pair = Arc::new(Pair::new(control, canary, targets.pod_label.clone()));
         let slis = pair.look_for(&ask.checks, now, until)?;
         let task = tokio::spawn(Arc::clone(self).read(key.clone(), Arc::clone(&pair), targets.clone()));
         tracing::debug!(service = %ask.service, canary = %ask.canary, "scraping begins");

@@ -6,7 +6,7 @@ use tollgate::{
     config::{self, ArmTargets, Flag, FlagValue, LogFormat},
     domain::{
         Autonomy, Check, CheckName, Cohort, Direction, HardLimit, Match, Origin, Selector, ServiceName, Share, Sli,
-        Text, Weight,
+        Split, Text, Weight,
     },
     rollout::{Deployed, ServicePolicy},
 };
@@ -27,6 +27,8 @@ fn the_least_configuration_has_every_default() {
     let shop = shop(LEAST);
     assert_eq!((shop.autonomy, shop.deployed), (Autonomy::Guard, Deployed::OnMerge));
     assert_eq!((shop.paths, shop.branch), (vec!["**".to_owned()], None));
+    assert_eq!((shop.safe_ratio, shop.bake_time_shown_safe), (2.0, None));
+    assert_eq!((shop.bounds.mandatory[0].ratio_max, &shop.bounds.mandatory[0].split), (1.1, &Split::default()));
     let ladder: Vec<String> = shop.stages.iter().map(|stage| stage.exposure.to_string()).collect();
     assert_eq!(ladder, ["1%", "5%", "25%", "50%", "100%"]);
 }
@@ -39,7 +41,7 @@ fn an_objective_becomes_a_critical_check_of_every_plan() {
         bad: Selector::metric("http_requests_total").with("code", Match::StartsWith("5".into())),
         total: Selector::metric("http_requests_total"),
     };
-    let bounds = shop(&least_with("#slo", slo)).bounds;
+    let bounds = shop(&least_with("#slo", slo).replace("#sli", "tenant_label = \"account\"")).bounds;
     let check = Check {
         name: CheckName::new("errors"),
         sli: errors.clone(),
@@ -50,6 +52,7 @@ fn an_objective_becomes_a_critical_check_of_every_plan() {
         origin: Origin::Slo,
         rationale: Text::new("it pays us"),
         lines: Vec::new(),
+        split: Split { segments: None, tenants: Some("account".into()) },
     };
     assert_eq!(bounds.mandatory, [check]);
     assert_eq!(bounds.catalogue.entries.len(), 1);
@@ -69,6 +72,8 @@ kind = "latency"
 histogram = { metric = "d" }
 slow_above = "250ms"
 route_label = "route"
+segment_label = "region"
+tenant_label = "account"
 [[services.shop.slis]]
 name = "level"
 kind = "level"
@@ -99,6 +104,8 @@ by = "model"
         ]
     );
     assert_eq!(catalogue.entries[2].route_label.as_deref(), Some("route"));
+    let split = Split { segments: Some("region".into()), tenants: Some("account".into()) };
+    assert_eq!((catalogue.entries[2].split(), catalogue.entries[1].split()), (split, Split::default()));
     assert_eq!(catalogue.traffic, Some(traffic));
 }
 
@@ -119,15 +126,28 @@ fn stages_have_shares_cohorts_and_bake_times() {
 }
 
 #[test]
+fn a_stage_may_end_early_only_where_that_is_written() {
+    let shop = shop(&least_with("#service", "safe_ratio = 1.5\nbake_time_shown_safe = \"90s\""));
+    assert_eq!((shop.safe_ratio, shop.bake_time_shown_safe), (1.5, Some(Duration::from_secs(90))));
+    let mut old = serde_json::to_value(&shop).unwrap();
+    old.as_object_mut().unwrap().retain(|key, _| !["safe_ratio", "bake_time_shown_safe"].contains(&key.as_str()));
+    let old: ServicePolicy = serde_json::from_value(old).unwrap();
+    assert_eq!((old.safe_ratio, old.bake_time_shown_safe), (2.0, None), "a policy of an older journal still reads");
+}
+
+#[test]
 fn arms_and_flags_are_by_service() {
-    let text = least_with("#control", "labels = { version = \"{revision}\" }")
-        .replace("#service", "flag = { value = \"variant\" }\ntelemetry.interval = \"10s\"");
+    let text = least_with("#control", "labels = { version = \"{revision}\" }").replace(
+        "#service",
+        "flag = { value = \"variant\" }\ntelemetry.interval = \"10s\"\ntelemetry.pod_label = \"pod\"",
+    );
     let config = read(&text).unwrap();
     let name = ServiceName::new("shop");
     let labels = BTreeMap::from([("version".to_owned(), "{revision}".to_owned())]);
     let control = ArmTargets { urls: vec!["http://old:9100/metrics".into()], labels };
     assert_eq!(config.telemetry[&name].control, control);
     assert_eq!(config.telemetry[&name].interval, Duration::from_secs(10));
+    assert_eq!(config.telemetry[&name].pod_label.as_deref(), Some("pod"));
     assert_eq!(config.traffic[&name], Flag { key: "shop".into(), value: FlagValue::Variant });
 }
 

@@ -21,10 +21,11 @@ use axum::{
 use tokio::net::TcpListener;
 use tollgate::{
     domain::{
-        Absence, Arm, CheckId, Counts, Match, Measurement, Revision, Selector, ServiceName, Sli, Tally, Timestamp,
+        Absence, Arm, CheckId, Counts, Match, Measurement, Revision, Selector, ServiceName, Sli, Split, Tally,
+        Timestamp,
     },
     telemetry::{
-        Answer, Ask, Provider,
+        Answer, Ask, AskedCheck, Provider,
         scrape::{self, ArmTargets, Scrape, ServiceTargets},
     },
 };
@@ -105,13 +106,17 @@ async fn answer(State(pods): State<Pods>, Path(pod): Path<String>, headers: Head
     }
 }
 
-pub(crate) fn errors() -> (CheckId, Sli) {
-    let total = Selector::metric("hits_total");
-    (CheckId(0), Sli::Ratio { bad: total.clone().with("code", Match::StartsWith("5".into())), total })
+pub(crate) fn asked(check: u16, sli: Sli) -> AskedCheck {
+    AskedCheck { check: CheckId(check), sli, split: Split::default() }
 }
 
-pub(crate) fn took() -> (CheckId, Sli) {
-    (CheckId(1), Sli::Latency { histogram: Selector::metric("took_seconds"), slow_above_seconds: 0.5 })
+pub(crate) fn errors() -> AskedCheck {
+    let total = Selector::metric("hits_total");
+    asked(0, Sli::Ratio { bad: total.clone().with("code", Match::StartsWith("5".into())), total })
+}
+
+pub(crate) fn took() -> AskedCheck {
+    asked(1, Sli::Latency { histogram: Selector::metric("took_seconds"), slow_above_seconds: 0.5 })
 }
 
 /// An asker that goes from window to window, with a clock that only it moves.
@@ -119,7 +124,7 @@ pub(crate) struct Asker {
     pub(crate) scrape: Scrape,
     pub(crate) clock: Arc<AtomicU64>,
     pub(crate) after: Timestamp,
-    pub(crate) checks: Vec<(CheckId, Sli)>,
+    pub(crate) checks: Vec<AskedCheck>,
 }
 
 pub(crate) fn now(clock: &AtomicU64) -> Timestamp {
@@ -133,6 +138,7 @@ pub(crate) fn targets(control: &[String], canary: &[String]) -> ServiceTargets {
         canary: arm(canary),
         interval: INTERVAL,
         timeout: Duration::from_millis(SOON),
+        pod_label: None,
     }
 }
 
@@ -142,7 +148,7 @@ pub(crate) fn config(targets: ServiceTargets) -> scrape::Config {
 }
 
 impl Asker {
-    pub(crate) fn with(config: scrape::Config, checks: Vec<(CheckId, Sli)>) -> Self {
+    pub(crate) fn with(config: scrape::Config, checks: Vec<AskedCheck>) -> Self {
         let clock = Arc::new(AtomicU64::new(1_700_000_000_000));
         let reads = Arc::clone(&clock);
         let scrape = scrape::start(config, Arc::new(move || now(&reads)), scrape::client().unwrap());

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use tollgate::domain::{CheckId, Counts, Match, Selector, Sli, Tally};
+use tollgate::domain::{Counts, Match, Selector, Sli, Tally};
 
-use crate::pods::{Asker, SOON, arms, config, counts, errors, targets};
+use crate::pods::{Asker, SOON, arms, asked, config, counts, errors, targets};
 
 /// A child that does not outlive its test.
 struct Child(std::process::Child);
@@ -64,11 +64,11 @@ async fn a_real_exporter_is_read_as_it_says() {
         says.lines().find_map(|line| line.strip_prefix("node_boot_time_seconds ")).expect("it says when it booted");
     let boot: f64 = boot.parse().unwrap();
 
-    let level = (CheckId(1), Sli::Level { gauge: Selector::metric("node_boot_time_seconds") });
+    let level = asked(1, Sli::Level { gauge: Selector::metric("node_boot_time_seconds") });
     let requests = Selector::metric("promhttp_metric_handler_requests_total");
     let served = Sli::Ratio { bad: requests.clone().with("code", Match::Is("500".into())), total: requests };
     let service = config(targets(std::slice::from_ref(&url), std::slice::from_ref(&url)));
-    let mut asker = Asker::with(service, vec![errors(), level, (CheckId(2), served)]);
+    let mut asker = Asker::with(service, vec![errors(), level, asked(2, served)]);
     asker.begin().await;
     write(1_000_023, 9);
     let answer = asker.window(SOON).await;

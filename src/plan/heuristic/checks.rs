@@ -11,7 +11,7 @@ use super::{
     signals::{Hit, Signal},
 };
 use crate::domain::{
-    Catalogue, CatalogueEntry, Check, CheckName, DiffLine, Direction, Match, Origin, Selector, Sli, Text, Weight,
+    Catalogue, CatalogueEntry, Check, CheckName, DiffLine, Direction, Match, Origin, Selector, Sli, Split, Text, Weight,
 };
 
 /// Most bytes of a check's name.
@@ -149,6 +149,8 @@ impl Bench<'_> {
             origin: Origin::Heuristic,
             rationale: Text::new(rationale),
             lines,
+            // Admission fills it in from the catalogue.
+            split: Split::default(),
         });
     }
 

@@ -70,6 +70,33 @@ impl Gain {
         }
     }
 
+    /// Whether it adds nothing to a sum.
+    pub(super) fn is_nothing(&self) -> bool {
+        match self {
+            Self::Counts { bad, total } => *bad == 0.0 && total.is_none_or(|total| total == 0.0),
+            Self::Histogram(buckets) => buckets.iter().flat_map(|buckets| &buckets.counts).all(|count| *count == 0.0),
+            Self::Level { series, .. } => *series == 0,
+            Self::Mix(mix) => mix.iter().flatten().all(|(_, count)| *count == 0.0),
+            Self::Malformed(_) => false,
+        }
+    }
+
+    /// How many requests it stands for, and how many bad ones, as far as there are bad ones.
+    pub(super) fn weight(&self, sli: &Sli) -> (f64, f64) {
+        match self {
+            Self::Counts { bad, total } => (total.unwrap_or(0.0), *bad),
+            Self::Histogram(None) | Self::Mix(None) | Self::Malformed(_) => (0.0, 0.0),
+            Self::Histogram(Some(Buckets { bounds, counts })) => {
+                let edge =
+                    if let Sli::Latency { slow_above_seconds, .. } = sli { *slow_above_seconds } else { f64::MAX };
+                let fast = bounds.iter().position(|bound| *bound >= edge).map_or(counts.len(), |at| at + 1);
+                (counts.iter().sum(), counts.iter().skip(fast).sum())
+            }
+            Self::Level { series, .. } => (f64::from(*series), 0.0),
+            Self::Mix(Some(mix)) => (mix.values().sum(), 0.0),
+        }
+    }
+
     /// How many numbers it holds, roughly: what a bound on memory counts.
     pub(super) fn cells(&self) -> usize {
         match self {

@@ -18,15 +18,19 @@ use std::{
     time::Duration,
 };
 
-use super::gain::{Gain, tally};
+use super::{
+    gain::tally,
+    parts::{self, ANSWER_CELLS_MAX, Gained},
+};
 use crate::{
-    domain::{Absence, Arm, Measurement, Sli, Tally, Text, Timestamp, Window},
-    telemetry::{Answer, Ask},
+    domain::{Absence, Arm, Measurement, Text, Timestamp, Window},
+    telemetry::{Answer, Ask, AskedCheck},
 };
 
 /// Most rounds that are kept.
 pub const ROUNDS_MAX: usize = 4_096;
-/// Most numbers that are kept in all rounds of one pair; some 8 to 16 bytes each.
+/// Most numbers that are kept in all rounds of one pair; some 8 to 16 bytes each. Beyond it the oldest rounds lose their
+/// parts first; only when none has parts any more are rounds forgotten.
 pub const CELLS_MAX: usize = 2_000_000;
 
 /// An SLI's number within one pair of arms.
@@ -37,13 +41,13 @@ pub(super) struct SliId(pub(super) u64);
 #[derive(Clone, Debug)]
 pub(super) enum Reading {
     /// All targets were read: what each SLI gained since the arm was last read.
-    Read(BTreeMap<SliId, Gain>),
+    Read(BTreeMap<SliId, Gained>),
     /// Some target was not.
     Missed(Absence),
 }
 
 impl Reading {
-    fn gains(&self) -> Option<&BTreeMap<SliId, Gain>> {
+    fn gains(&self) -> Option<&BTreeMap<SliId, Gained>> {
         match self {
             Self::Read(gains) => Some(gains),
             Self::Missed(_) => None,
@@ -84,7 +88,15 @@ impl Round {
 
     fn cells(&self) -> usize {
         let gains = [&self.control, &self.canary].into_iter().filter_map(Reading::gains).flatten();
-        4 + gains.map(|(_, gain)| 2 + gain.cells()).sum::<usize>()
+        4 + gains.map(|(_, gained)| 2 + gained.whole.cells() + gained.parts.cells()).sum::<usize>()
+    }
+
+    fn leave_out_parts(&mut self) {
+        for reading in [&mut self.control, &mut self.canary] {
+            if let Reading::Read(gains) = reading {
+                gains.values_mut().for_each(|gained| gained.parts.leave_out());
+            }
+        }
     }
 }
 
@@ -103,6 +115,7 @@ pub(super) struct Rounds {
     kept: VecDeque<Round>,
     cells: usize,
     forgotten_through: Option<Timestamp>,
+    without_parts_through: Option<Timestamp>,
     newest: Option<Timestamp>,
 }
 
@@ -126,6 +139,16 @@ impl Rounds {
         let oldest = round.time - keep;
         self.cells += round.cells();
         self.kept.push_back(round);
+        let without_parts = self.without_parts_through;
+        for round in self.kept.iter_mut().skip_while(|round| Some(round.time) <= without_parts) {
+            if self.cells <= CELLS_MAX {
+                break;
+            }
+            self.cells -= round.cells();
+            round.leave_out_parts();
+            self.cells += round.cells();
+            self.without_parts_through = Some(round.time);
+        }
         while let Some(front) = self.kept.front() {
             let fits = self.kept.len() <= ROUNDS_MAX && self.cells <= CELLS_MAX;
             if fits && front.time >= oldest {
@@ -161,20 +184,26 @@ impl Rounds {
                 (ask.after, why(Arm::Control), why(Arm::Canary))
             }
         };
-        let measurements = ask
-            .checks
-            .iter()
-            .zip(slis)
-            .flat_map(|((check, sli), id)| {
-                [(Arm::Control, &control), (Arm::Canary, &canary)].map(|(arm, told)| {
-                    let (window, tally) = match told {
-                        Told::Tally(window) => self.tally(arm, counted, (*id, sli), *window),
-                        Told::Absence(why) => (Window { after: ask.after, through }, Err(why.clone())),
-                    };
-                    Measurement { check: *check, arm, window, tally, parts: Vec::new() }
-                })
-            })
-            .collect();
+        let nowhere = Window { after: ask.after, through };
+        let mut room = ANSWER_CELLS_MAX;
+        let mut measurements = Vec::new();
+        for (asked, id) in ask.checks.iter().zip(slis) {
+            let mut arms = [(Arm::Control, &control), (Arm::Canary, &canary)].map(|(arm, told)| {
+                let (window, gains) = match told {
+                    Told::Tally(window) => self.gains(arm, counted, *id, *window),
+                    Told::Absence(why) => (nowhere, Err(why.clone())),
+                };
+                measured(asked, arm, window, gains)
+            });
+            let [(_, control), (_, canary)] = &arms;
+            let parts = parts::of_window(&asked.sli, [control, canary]);
+            let cells = parts.iter().map(|parts| parts::cells(parts)).sum();
+            if let Some(left) = room.checked_sub(cells) {
+                room = left;
+                arms.iter_mut().zip(parts).for_each(|((measurement, _), parts)| measurement.parts = parts);
+            }
+            measurements.extend(arms.map(|(measurement, _)| measurement));
+        }
         Some(Answer { through, measurements })
     }
 
@@ -199,15 +228,9 @@ impl Rounds {
         }
     }
 
-    /// The sum of an SLI's gains over the window, which begins later where the SLI was not looked for from the start:
-    /// at the first round in which all `counted` arms were read for it.
-    fn tally(
-        &self,
-        arm: Arm,
-        counted: &[Arm],
-        (id, sli): (SliId, &Sli),
-        window: Window,
-    ) -> (Window, Result<Tally, Absence>) {
+    /// An SLI's gains in the window, oldest first. It begins later where the SLI was not looked for from the start: at the
+    /// first round in which all `counted` arms were read for it.
+    fn gains(&self, arm: Arm, counted: &[Arm], id: SliId, window: Window) -> (Window, Result<Vec<&Gained>, Absence>) {
         let inside = || self.kept.iter().filter(|round| (window.after..=window.through).contains(&round.time));
         let has = |round: &Round, arm| round.arm(arm).gains().is_some_and(|gains| gains.contains_key(&id));
         let Some(first) = inside().find(|round| counted.iter().all(|arm| has(round, *arm))) else {
@@ -217,7 +240,7 @@ impl Rounds {
         let gains = inside()
             .filter(|round| round.time > window.after)
             .filter_map(|round| round.arm(arm).gains().and_then(|gains| gains.get(&id)));
-        (window, tally(sli, gains))
+        (window, Ok(gains.collect()))
     }
 
     /// What kept control from being read while the canary was.
@@ -249,6 +272,21 @@ impl Rounds {
     }
 }
 
+/// A measurement, still without parts, and the gains that its parts are made of.
+fn measured<'a>(
+    asked: &AskedCheck,
+    arm: Arm,
+    window: Window,
+    gains: Result<Vec<&'a Gained>, Absence>,
+) -> (Measurement, Vec<&'a Gained>) {
+    let told = gains.and_then(|gains| Ok((tally(&asked.sli, gains.iter().map(|gained| &gained.whole))?, gains)));
+    let (tally, gains) = match told {
+        Ok((tally, gains)) => (Ok(tally), gains),
+        Err(why) => (Err(why), Vec::new()),
+    };
+    (Measurement { check: asked.check, arm, window, tally, parts: Vec::new() }, gains)
+}
+
 /// What is said of one arm.
 enum Told {
     Tally(Window),
@@ -258,7 +296,10 @@ enum Told {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{CheckId, Counts, Revision, Selector, ServiceName};
+    use crate::{
+        domain::{CheckId, Counts, Revision, Selector, ServiceName, Sli, Split, Tally},
+        telemetry::scrape::{gain::Gain, parts::Parts},
+    };
 
     const ID: SliId = SliId(7);
     const KEEP: Duration = Duration::from_secs(3_600);
@@ -267,8 +308,12 @@ mod tests {
         Timestamp::from_millis(time)
     }
 
+    fn reading(whole: Gain) -> Reading {
+        Reading::Read(BTreeMap::from([(ID, Gained { whole, parts: Parts::default() })]))
+    }
+
     fn read(total: f64) -> Reading {
-        Reading::Read(BTreeMap::from([(ID, Gain::Counts { bad: 0.0, total: Some(total) })]))
+        reading(Gain::Counts { bad: 0.0, total: Some(total) })
     }
 
     fn missed() -> Reading {
@@ -292,7 +337,7 @@ mod tests {
             service: ServiceName::new("shop"),
             control: None,
             canary: "abcdef0".parse::<Revision>().unwrap(),
-            checks: vec![(CheckId(0), sli)],
+            checks: vec![AskedCheck { check: CheckId(0), sli, split: Split::default() }],
             after: at(after),
             through: at(through),
             no_later_than: at(through),
@@ -401,8 +446,7 @@ mod tests {
         let mut kept = Rounds::default();
         let mix = Gain::Mix(Some((0..1_000).map(|n| (format!("{n:0>4000}"), 1.0)).collect()));
         for time in 1..=10 {
-            let big = Reading::Read(BTreeMap::from([(ID, mix.clone())]));
-            kept.push(Round { time: at(time), control: big, canary: missed() }, KEEP);
+            kept.push(Round { time: at(time), control: reading(mix.clone()), canary: missed() }, KEEP);
         }
         assert!(kept.cells <= CELLS_MAX && kept.kept.len() < 10 && !kept.kept.is_empty());
     }

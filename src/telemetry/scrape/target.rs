@@ -16,6 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     gain::{Buckets, CATEGORIES_MAX, Gain, add_present},
+    parts::{Gained, Parts, Sought},
     rounds::SliId,
     seen::{BySeries, Seen, Wanted},
 };
@@ -33,6 +34,14 @@ const START_JITTER_SECONDS: f64 = 1.5;
 type Last = Option<f64>;
 /// A histogram's edges and cumulative counts as far as they were counted; `None` after what could not be right.
 type LastHistogram = Option<Vec<(f64, f64)>>;
+/// What each series on one page gained, or shows.
+#[derive(Debug, Default)]
+pub(super) struct Gains {
+    pub(super) counters: BySeries<f64>,
+    pub(super) gauges: BySeries<f64>,
+    pub(super) histograms: BySeries<Buckets>,
+}
+
 /// One process as it was last seen.
 #[derive(Debug, Default)]
 pub(super) struct Target {
@@ -44,14 +53,16 @@ pub(super) struct Target {
 }
 
 impl Target {
-    /// Takes in one body, and says what each SLI gained since the last. `mine` are labels that the arm's series bear.
+    /// Takes in one body, and says what each SLI gained since the last. `mine` are labels that the arm's series bear,
+    /// `pods` is the label by which one page shows several pods.
     pub(super) fn read(
         &mut self,
         body: &Exposition,
         wanted: &Wanted,
         mine: &BTreeMap<String, String>,
-        slis: &BTreeMap<SliId, Sli>,
-    ) -> BTreeMap<SliId, Gain> {
+        pods: Option<&str>,
+        slis: &BTreeMap<SliId, Sought>,
+    ) -> BTreeMap<SliId, Gained> {
         let seen = Seen::of(body, wanted, mine);
         // What was not looked for meanwhile is not remembered: it may have changed unseen.
         self.counters.retain(|series, _| wanted.counters.contains(&series.name));
@@ -77,15 +88,18 @@ impl Target {
         }
         self.known = wanted.counters.clone();
         self.known.extend(wanted.histograms.iter().map(|family| histogram_key(family)));
-        let gauges = seen.gauges;
         let remembered = self.counters.len() + self.histograms.len();
         if remembered > REMEMBERED_MAX {
             *self = Self::default();
             let why =
                 Text::new(format!("more than {REMEMBERED_MAX} series came and went: a label holds too many values"));
-            return slis.keys().map(|id| (*id, Gain::Malformed(why.clone()))).collect();
+            let malformed = Gained { whole: Gain::Malformed(why), parts: Parts::default() };
+            return slis.keys().map(|id| (*id, malformed.clone())).collect();
         }
-        slis.iter().map(|(id, sli)| (*id, gain(sli, &counters, &gauges, &histograms))).collect()
+        let gains = Gains { counters, gauges: seen.gauges, histograms };
+        let gained =
+            |sought: &Sought| Gained { whole: gain(&sought.sli, &gains), parts: Parts::of_page(sought, pods, &gains) };
+        slis.iter().map(|(id, sought)| (*id, gained(sought))).collect()
     }
 
     /// Whether the process has started again since the last reading, as far as two signs together can tell.
@@ -164,7 +178,7 @@ fn histogram_gain(
 }
 
 /// What one SLI gained, from what each series gained.
-fn gain(sli: &Sli, counters: &BySeries<f64>, gauges: &BySeries<f64>, histograms: &BySeries<Buckets>) -> Gain {
+fn gain(sli: &Sli, Gains { counters, gauges, histograms }: &Gains) -> Gain {
     let found = match sli {
         Sli::Ratio { bad, total } | Sli::EventsPerTraffic { events: bad, traffic: total } => {
             // A counter of errors is born at the first error: that there is none yet is a zero.
@@ -178,12 +192,13 @@ fn gain(sli: &Sli, counters: &BySeries<f64>, gauges: &BySeries<f64>, histograms:
                 Ok(gain)
             })
         }
-        Sli::Mix { counter, by } => mix(counter, by, counters),
+        Sli::Mix { counter, by } => mix(by, matching(counter, counters)),
     };
     found.unwrap_or_else(Gain::Malformed)
 }
 
-fn matching<'a, T>(
+/// The series that are meant.
+pub(super) fn matching<'a, T>(
     selector: &'a Selector,
     gained: &'a BySeries<T>,
 ) -> impl Iterator<Item = (&'a Series, &'a Result<T, Text>)> {
@@ -232,9 +247,13 @@ fn family<'a, T>(selector: &Selector, gained: &'a BySeries<T>) -> Result<Option<
     }
 }
 
-fn mix(counter: &Selector, by: &str, counters: &BySeries<f64>) -> Result<Gain, Text> {
+/// How much each category gained, from what these series gained.
+pub(super) fn mix<'a>(
+    by: &str,
+    gains: impl Iterator<Item = (&'a Series, &'a Result<f64, Text>)>,
+) -> Result<Gain, Text> {
     let mut mix: Option<BTreeMap<String, f64>> = None;
-    for (series, gain) in matching(counter, counters) {
+    for (series, gain) in gains {
         let gain = gain.clone()?;
         let mix = mix.get_or_insert_default();
         if gain > 0.0 {
@@ -267,7 +286,7 @@ mod tests {
         assert_eq!(sum(&Selector::metric("other"), &counters), Ok(None));
     }
     use crate::{
-        domain::Match,
+        domain::{Match, Split},
         telemetry::{exposition::parse, scrape::BUCKETS_MAX},
     };
 
@@ -296,8 +315,8 @@ mod tests {
         fn shows(&mut self, body: &str) -> Gain {
             let wanted = Wanted::of([&self.sli].into_iter());
             let body = parse(format!("{body}\n").as_bytes(), |name| wanted.takes(name)).unwrap();
-            let slis = BTreeMap::from([(ID, self.sli.clone())]);
-            self.target.read(&body, &wanted, &BTreeMap::new(), &slis).remove(&ID).unwrap()
+            let slis = BTreeMap::from([(ID, Sought { sli: self.sli.clone(), split: Split::default() })]);
+            self.target.read(&body, &wanted, &BTreeMap::new(), None, &slis).remove(&ID).unwrap().whole
         }
     }
 
@@ -475,10 +494,14 @@ mod tests {
     #[test]
     fn an_arm_sees_only_the_series_that_bear_its_labels() {
         let sli = Process::ratio().sli;
-        let (wanted, slis) = (Wanted::of([&sli].into_iter()), BTreeMap::from([(ID, sli.clone())]));
+        let (wanted, slis) = (
+            Wanted::of([&sli].into_iter()),
+            BTreeMap::from([(ID, Sought { sli: sli.clone(), split: Split::default() })]),
+        );
         let mine = BTreeMap::from([("version".to_owned(), "new".to_owned())]);
         let mut target = Target::default();
-        let mut shows = |body: &[u8]| target.read(&parse(body, |_| true).unwrap(), &wanted, &mine, &slis)[&ID].clone();
+        let mut shows =
+            |body: &[u8]| target.read(&parse(body, |_| true).unwrap(), &wanted, &mine, None, &slis)[&ID].whole.clone();
         shows(b"hits{version=\"new\",code=\"200\"} 1\nhits{version=\"old\"} 1\nhits 7\n");
         assert_eq!(
             shows(b"hits{version=\"new\",code=\"200\"} 3\nhits{version=\"old\"} 100\nhits 900\n"),

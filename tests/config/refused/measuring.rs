@@ -1,6 +1,9 @@
 //! What is told of the arms, the flag, SLIs and SLOs.
 
+use tollgate::stats;
+
 use super::{Refused, check};
+use crate::{least_with, lines, read};
 
 const ARMS: &[Refused] = &[
     Refused {
@@ -40,6 +43,13 @@ telemetry.timeout = "2s""#,
         told: &[
             r#"services.shop.telemetry.control.labels.1x: "1x" is no name of a label; write a name of letters, digits and underscores of at most 100 bytes (line 7)"#,
             r#"services.shop.telemetry.control.labels.pod: "{pod}" is no value of a label; write a value of at most 200 bytes, with no braces but {revision} (line 7)"#,
+        ],
+    },
+    Refused {
+        replaced: "#service",
+        by: r#"telemetry.pod_label = "{pod}""#,
+        told: &[
+            r#"services.shop.telemetry.pod_label: "{pod}" is no name of a label; write a name of letters, digits and underscores of at most 100 bytes (line 4)"#,
         ],
     },
     Refused {
@@ -207,10 +217,14 @@ events = { metric = "m" }"#,
 name = "m"
 kind = "mix"
 counter = { metric = "m" }
-route_label = "a b""#,
+route_label = "a b"
+segment_label = "a-b"
+tenant_label = """#,
         told: &[
             "services.shop.slis[1].by: is missing; write the label whose values are the categories (line 16)",
             r#"services.shop.slis[1].route_label: "a b" is no name of a label; write a name of letters, digits and underscores of at most 100 bytes (line 20)"#,
+            r#"services.shop.slis[1].segment_label: "a-b" is no name of a label; write a name of letters, digits and underscores of at most 100 bytes (line 21)"#,
+            "services.shop.slis[1].tenant_label: is empty; write a name of letters, digits and underscores of at most 100 bytes (line 22)",
         ],
     },
     Refused {
@@ -242,7 +256,7 @@ sli = "errors""#,
         by: r#"ratio_max = 0.9
 direction = "lower""#,
         told: &[
-            "services.shop.slos[0].ratio_max: 0.9 asks the canary to be better than control; write a number from 1 to 100, such as 1.5 (line 19)",
+            "services.shop.slos[0].ratio_max: 0.9 asks the canary to be better than control; write a number from 1 to 100, such as 1.1 (line 19)",
             r#"services.shop.slos[0].direction: "lower" is not a word for this; write one of higher_is_worse, lower_is_worse (line 20)"#,
         ],
     },
@@ -258,18 +272,6 @@ direction = "lower""#,
             r#"services.shop.slos[0].limit.bad_share_max: 100% can never be passed; write less, such as "5%" (line 19)"#,
             "services.shop.slos[0].limit.total_min: 0 is too few; write 1 to 1000000000 (line 19)",
             "services.shop.slos[0].limit.bad_min: 0 is too few; write 1 to 1000000000 (line 19)",
-        ],
-    },
-    Refused {
-        replaced: "#sli",
-        by: r#"[[services.shop.slis]]
-name = "queue"
-kind = "level"
-gauge = { metric = "g" }
-[[services.shop.slos]]
-sli = "queue""#,
-        told: &[
-            "services.shop.slos[0].sli: no test decides an SLI of kind level; choose one of kind ratio, latency, events_per_traffic (line 21)",
         ],
     },
     Refused {
@@ -327,4 +329,56 @@ fn what_is_wrong_with_the_arms_and_the_flag_is_told() {
 #[test]
 fn what_is_wrong_with_slis_and_slos_is_told() {
     check(OWED);
+}
+
+/// What is told of an objective on an SLI of this kind, with these keys: without their lines.
+fn told_of(kind: &str, objective: &str) -> Vec<String> {
+    let measured = match kind {
+        "ratio" => r#"bad = { metric = "b" }, total = { metric = "t" }"#,
+        "latency" => r#"histogram = { metric = "h" }, slow_above = "1s""#,
+        "events_per_traffic" => r#"events = { metric = "e" }, traffic = { metric = "t" }"#,
+        "level" => r#"gauge = { metric = "g" }"#,
+        "mix" => r#"counter = { metric = "c" }, by = "route""#,
+        other => panic!("{other}"),
+    };
+    let measured = measured.replace("}, ", "}\n");
+    let text = format!(
+        "[[services.shop.slis]]\nname = \"other\"\nkind = \"{kind}\"\n{measured}\n\
+         [[services.shop.slos]]\nsli = \"other\"\n{objective}"
+    );
+    let told = read(&least_with("#sli", &text)).map_or_else(|problems| lines(&problems), |_| Vec::new());
+    told.into_iter().map(|line| line.split(" (line").next().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn an_objective_rests_on_what_some_test_decides_and_on_nothing_else() {
+    let served = stats::served();
+    for kind in ["ratio", "latency", "events_per_traffic", "level", "mix"] {
+        let undecided = format!(
+            "services.shop.slos[0].sli: no test decides an SLI of kind {kind}; choose one of kind {}",
+            served.join(", ")
+        );
+        let expected = if served.contains(&kind) { Vec::new() } else { vec![undecided] };
+        assert_eq!(told_of(kind, "ratio_max = 1.5"), expected, "{kind}");
+    }
+}
+
+#[test]
+fn what_has_no_bad_ones_has_no_limit_and_a_mix_has_no_direction() {
+    let limit = "limit = { bad_share_max = \"5%\" }";
+    for kind in ["level", "mix"] {
+        let told = told_of(kind, limit);
+        let expected = format!(
+            "services.shop.slos[0].limit: is a share of bad ones, and an SLI of kind {kind} knows no bad ones; remove it, \
+             or put it on an SLI of kind ratio, latency or events_per_traffic"
+        );
+        assert!(told.contains(&expected), "{told:?}");
+    }
+    for direction in ["higher_is_worse", "lower_is_worse"] {
+        let direction = format!("direction = \"{direction}\"");
+        let expected = "services.shop.slos[0].direction: a mix has no direction: any other mix is worse; remove it";
+        let told = told_of("mix", &direction);
+        assert!(told.iter().any(|line| line == expected), "{told:?}");
+        assert!(!told_of("level", &direction).iter().any(|line| line.contains("direction")), "a level may be either");
+    }
 }

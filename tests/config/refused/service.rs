@@ -26,6 +26,21 @@ const SERVICE: &[Refused] = &[
     },
     Refused {
         replaced: "#service",
+        by: "safe_ratio = 1\nbake_time_shown_safe = \"31days\"",
+        told: &[
+            "services.shop.safe_ratio: 1 would call no canary safe that is only as good as control; write a number above 1, at most 100, such as 2 (line 4)",
+            "services.shop.bake_time_shown_safe: 1month 13h 26m 24s is too long; write 0s to 30days (line 5)",
+        ],
+    },
+    Refused {
+        replaced: "#service",
+        by: "safe_ratio = nan",
+        told: &[
+            "services.shop.safe_ratio: NaN would call no canary safe that is only as good as control; write a number above 1, at most 100, such as 2 (line 4)",
+        ],
+    },
+    Refused {
+        replaced: "#service",
         by: "paths = []",
         told: &[r#"services.shop.paths: names no path; write ["**"] for every path, or remove it (line 4)"#],
     },
