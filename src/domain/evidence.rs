@@ -1,5 +1,7 @@
 //! What a test knows at a moment, and what it means for the check.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Counts, Text};
@@ -24,6 +26,32 @@ pub enum Concern {
     /// The arms serve another mix of segments, so that their sums cannot be compared: the largest difference of a
     /// segment's share, and the segment.
     Mismatch(f64, Text),
+}
+
+impl Concern {
+    /// The pod, tenant or segment it is about.
+    pub fn subject(&self) -> &Text {
+        match self {
+            Self::OnePod(name) | Self::OneTenant(name) | Self::Mismatch(_, name) => name,
+        }
+    }
+}
+
+impl fmt::Display for Concern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OnePod(pod) => {
+                write!(f, "only pod {pod} of the canary is worse: restart it; if it comes back as bad, look there")
+            }
+            Self::OneTenant(tenant) => {
+                write!(f, "only tenant {tenant} is worse off: nothing speaks against the canary without it")
+            }
+            Self::Mismatch(difference, segment) => {
+                let points = difference * 100.0;
+                write!(f, "the arms do not serve the same mix: the share of {segment} differs by {points:.1} points")
+            }
+        }
+    }
 }
 
 /// What a test knows. It may be read after every measurement without spending anything.

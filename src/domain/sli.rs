@@ -143,6 +143,11 @@ impl Sli {
         }
     }
 
+    /// Whether its tally counts requests or events, which stand for traffic; readings of a gauge do not.
+    pub const fn counts_requests(&self) -> bool {
+        !matches!(self, Self::Level { .. })
+    }
+
     /// Every selector in it, for narrowing and for looking up which series are wanted.
     pub fn selectors(&self) -> Vec<&Selector> {
         match self {

@@ -143,6 +143,8 @@ pub struct StageFacts {
     pub held: Duration,
     /// The least time it must be.
     pub bake_time: Duration,
+    /// The least time it must be once every critical check is shown safe; `None` where that changes nothing.
+    pub bake_time_shown_safe: Option<Duration>,
     /// The longest it may be before it is taken back.
     pub patience: Duration,
 }

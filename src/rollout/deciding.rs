@@ -9,6 +9,7 @@ use super::{
 use crate::{
     domain::{
         Autonomy, Command, Exposure, Objection, Outcome, Person, Severity, Shift, Text, Upcoming, Verdict, WayBack,
+        Weight,
     },
     rails::{self, Case, Cleared, Reviewed, StageFacts},
 };
@@ -130,7 +131,13 @@ impl Rollout {
             None if desk.kill_switch => std::time::Duration::MAX,
             None => self.patience_from.since(entered).saturating_add(desk.policy.patience).saturating_add(watch),
         };
-        Some(StageFacts { held: desk.now.since(entered), bake_time: stage.bake_time.saturating_add(watch), patience })
+        Some(StageFacts {
+            held: desk.now.since(entered),
+            bake_time: stage.bake_time.saturating_add(watch),
+            // With everyone on the new version there is nothing left to compare it with: the watch is never cut short.
+            bake_time_shown_safe: desk.policy.bake_time_shown_safe.filter(|_| !self.at_last_stage()),
+            patience,
+        })
     }
 
     /// The stage that promotion leads to.
@@ -167,12 +174,32 @@ impl Rollout {
 
     fn promote(&mut self, shift: Option<Cleared<Shift>>, desk: &mut Desk<'_>) {
         match (shift, self.next_stage()) {
-            (Some(cleared), Some(next)) => self.ask_shift(Goal::Enter(next), cleared, desk),
+            (Some(cleared), Some(next)) => {
+                self.note_safety(desk);
+                self.ask_shift(Goal::Enter(next), cleared, desk);
+            }
             (None, None) if self.at_last_stage() && self.phase == Phase::Baking => {
                 self.end(desk, Outcome::Promoted, Severity::Info, "everyone has it, and it held through the watch");
             }
             (None | Some(_), None | Some(_)) => {}
         }
+    }
+
+    /// A stage that ends is marked: shown safe, or merely not shown bad.
+    fn note_safety(&mut self, desk: &Desk<'_>) {
+        if self.stage.is_none() {
+            return;
+        }
+        let facts = self.facts(desk.policy.alpha);
+        let critical = facts.iter().filter(|facts| facts.check.weight == Weight::Critical);
+        let unsure: Vec<&str> =
+            critical.filter(|facts| !facts.evidence.is_shown_safe()).map(|facts| facts.check.name.as_str()).collect();
+        let ratio = desk.policy.safe_ratio;
+        let text = match unsure.as_slice() {
+            [] => format!("shown safe at {}: less than {ratio} times as bad on every critical check", self.exposure),
+            names => format!("baked at {} and not shown bad; not shown safe: {}", self.exposure, names.join(", ")),
+        };
+        self.note(desk.now, text);
     }
 
     fn roll_back(&mut self, asking: Asking, shift: Option<Cleared<Shift>>, desk: &mut Desk<'_>) {

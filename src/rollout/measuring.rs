@@ -7,10 +7,10 @@ use super::{
     desk::Desk,
     event::Effect,
     phase::{Asked, Goal, Phase},
-    record::Record,
+    record::{Pace, Record},
     state::Rollout,
 };
-use crate::domain::{Absence, Arm, Counts, Measurement, Outcome, RequestId, Severity, Tally, Text, Timestamp};
+use crate::domain::{Absence, Arm, Counts, Measurement, Outcome, Reading, RequestId, Severity, Text, Timestamp};
 
 /// A canary whose requests fall to this part of what they were counts as drained: clients finish what they began.
 const DRAINED_PART: u64 = 20;
@@ -46,15 +46,26 @@ impl Rollout {
 
     /// A window came.
     pub(super) fn measured(&mut self, through: Timestamp, measurements: &[Measurement], desk: &mut Desk<'_>) {
-        self.take_in(measurements, desk.now);
-        self.measured_through = self.measured_through.max(through.min(desk.now));
-        // A reading that comes a moment early ends its block all the same.
-        let almost = desk.policy.measure_every.saturating_sub(desk.policy.look_every / 2);
-        if self.measured_through.since(self.block_from) >= almost {
-            self.end_blocks(self.measured_through);
-        }
+        let through = self.measured_through.max(through.min(desk.now));
+        self.take_in(measurements, through, desk);
+        self.measured_through = through;
         self.measuring = None;
+        self.tell_concerns(desk);
         self.after_window(desk);
+    }
+
+    /// What stands out in the data and is no proof against the change is said once.
+    fn tell_concerns(&mut self, desk: &mut Desk<'_>) {
+        let Some(plan) = self.plan.clone() else { return };
+        let new: Vec<String> = plan
+            .checks()
+            .iter()
+            .zip(&mut self.records)
+            .filter_map(|(check, record)| record.new_concern().map(|concern| format!("{}: {concern}", check.name)))
+            .collect();
+        for text in new {
+            self.announce(desk, Severity::Warning, text);
+        }
     }
 
     /// What follows a window, or its staying away.
@@ -113,7 +124,9 @@ impl Rollout {
         }
     }
 
-    fn take_in(&mut self, measurements: &[Measurement], now: Timestamp) {
+    fn take_in(&mut self, measurements: &[Measurement], through: Timestamp, desk: &Desk<'_>) {
+        let (now, pace) = (desk.now, Pace::of(desk.policy));
+        let span = through.since(self.measured_through);
         let Some(plan) = &self.plan else { return };
         let mut windows: Vec<[Option<&Measurement>; 2]> = vec![[None; 2]; plan.checks().len()];
         for measurement in measurements {
@@ -126,20 +139,20 @@ impl Rollout {
             }
         }
         let measured_through = self.measured_through;
-        let tally = |measurement: Option<&Measurement>| match measurement {
+        let reading = |measurement: Option<&Measurement>| match measurement {
             None => Err(Absence::Unavailable(Text::new("no answer for this check"))),
             Some(m) if m.window.after < measured_through => {
                 Err(Absence::Malformed(Text::new("a window that was counted before")))
             }
-            Some(m) => m.tally.clone(),
+            Some(m) => m.tally.clone().map(|tally| Reading { tally, parts: m.parts.clone() }),
         };
         let mut heard = false;
         let mut control_answers = Vec::new();
         for ((check, record), [control, canary]) in plan.checks().iter().zip(&mut self.records).zip(windows) {
-            let (control, canary): (Result<Tally, _>, Result<Tally, _>) = (tally(control), tally(canary));
+            let (control, canary) = (reading(control), reading(canary));
             heard |= canary.is_ok();
             control_answers.push(!matches!(control, Err(Absence::Unavailable(_))));
-            record.measured(check, control.as_ref().map_err(Clone::clone), canary.as_ref().map_err(Clone::clone));
+            record.measured(check, control, canary, span, pace);
         }
         if heard {
             self.heard = Some(now);
@@ -154,7 +167,9 @@ impl Rollout {
 
     /// The most requests that any check counted on the canary in the newest window; `None` when none could be counted.
     pub(super) fn newest_canary_total(&self) -> Option<u64> {
-        self.records.iter().filter_map(Record::newest).map(|Counts { total, .. }| total).max()
+        let plan = self.plan.as_ref()?;
+        let counts_requests = plan.checks().iter().zip(&self.records).filter(|(check, _)| check.sli.counts_requests());
+        counts_requests.filter_map(|(_, record)| record.newest()).map(|Counts { total, .. }| total).max()
     }
 
     fn is_drained(&self) -> bool {

@@ -1,9 +1,12 @@
 //! What a rollout keeps of each of its checks: the running test, and the counts that rails and people read.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
+use super::ServicePolicy;
 use crate::{
-    domain::{Absence, Check, Counts, Evidence, Finding, Reading, Tally, Text},
+    domain::{Absence, Check, Concern, Counts, Evidence, Finding, Reading, Sli, Tally, Text, millis},
     rails::CheckFacts,
     stats::{self, Block, Calibration, Running, SequentialTest, Setting},
 };
@@ -14,30 +17,59 @@ const RECENT_WINDOWS: usize = 4;
 /// Evidence at which a check counts as leaning the wrong way: an e-value of 20, far from proof and far from chance.
 const LEANING_LOG_E_VALUE: f64 = 2.995_732_273_553_991;
 
+/// Looks that are being added up to a block of evidence.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Pending {
+    control: Reading,
+    canary: Reading,
+    #[serde(with = "millis")]
+    span: Duration,
+}
+
 /// One check's record within a rollout.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Record {
     test: Running,
+    calibration: Calibration,
     control: Counts,
     canary: Counts,
     this_stage: Counts,
     recent: [Counts; RECENT_WINDOWS],
     latest: Option<Result<Counts, Absence>>,
     latest_control: Option<Absence>,
-    /// What both arms counted since the last block of evidence, control first.
-    pending: Option<(Tally, Tally)>,
+    /// The concern that people were told of last.
+    told: Option<Concern>,
+    /// What both arms showed since the last block of evidence.
+    pending: Option<Pending>,
+}
+
+/// How looks become blocks.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pace {
+    /// The shortest block.
+    pub(super) block: Duration,
+    /// A canary this many times as bad must not be called safe.
+    pub(super) safe_ratio: f64,
+}
+
+impl Pace {
+    pub(super) fn of(policy: &ServicePolicy) -> Self {
+        Self { block: policy.measure_every, safe_ratio: policy.safe_ratio }
+    }
 }
 
 impl Record {
     pub(super) fn start(check: &Check) -> Self {
         Self {
             test: Running::start(check),
+            calibration: Calibration::untrusted(),
             control: Counts::default(),
             canary: Counts::default(),
             this_stage: Counts::default(),
             recent: [Counts::default(); RECENT_WINDOWS],
             latest: None,
             latest_control: None,
+            told: None,
             pending: None,
         }
     }
@@ -47,46 +79,53 @@ impl Record {
     pub(super) fn measured(
         &mut self,
         check: &Check,
-        control: Result<&Tally, Absence>,
-        canary: Result<&Tally, Absence>,
+        control: Result<Reading, Absence>,
+        canary: Result<Reading, Absence>,
+        span: Duration,
+        pace: Pace,
     ) {
-        let counted = |tally: Result<&Tally, Absence>| {
-            tally.and_then(|tally| {
-                stats::counts(check, tally).ok_or_else(|| Absence::Malformed(Text::new("a tally of another shape")))
-            })
+        let counted = |reading: &Result<Reading, Absence>| {
+            reading.as_ref().map_err(Clone::clone).and_then(|reading| seen(check, &reading.tally))
         };
-        let (control_counts, canary_counts) = (counted(control.clone()), counted(canary.clone()));
+        let (control_counts, canary_counts) = (counted(&control), counted(&canary));
         if let (Ok(old), Ok(new), Ok(control), Ok(canary)) = (&control_counts, &canary_counts, control, canary) {
-            self.add_to_block(check, control, canary);
+            self.add_to_block(check, Pending { control, canary, span }, pace);
             self.control = self.control.plus(*old);
             self.canary = self.canary.plus(*new);
         }
-        let seen = canary_counts.as_ref().copied().unwrap_or_default();
+        let newest = canary_counts.as_ref().copied().unwrap_or_default();
         self.recent.rotate_left(1);
-        if let Some(newest) = self.recent.last_mut() {
-            *newest = seen;
+        if let Some(last) = self.recent.last_mut() {
+            *last = newest;
         }
-        self.this_stage = self.this_stage.plus(seen);
+        self.this_stage = self.this_stage.plus(newest);
         self.latest = Some(canary_counts);
         self.latest_control = control_counts.err();
     }
 
-    /// Adds a look to the block. One of another shape ends the block before it.
-    fn add_to_block(&mut self, check: &Check, control: &Tally, canary: &Tally) {
-        let sum = self.pending.as_ref().and_then(|(old, new)| Some((old.plus(control)?, new.plus(canary)?)));
+    /// Adds a look to the block. One of another shape ends the block before it; one that makes it long enough ends it.
+    fn add_to_block(&mut self, check: &Check, look: Pending, pace: Pace) {
+        let sum = self.pending.as_ref().and_then(|so_far| {
+            let control = so_far.control.plus(&look.control)?;
+            Some(Pending { control, canary: so_far.canary.plus(&look.canary)?, span: so_far.span + look.span })
+        });
         if sum.is_none() {
-            self.end_block(check);
+            self.end_block(check, pace);
         }
-        self.pending = sum.or_else(|| Some((control.clone(), canary.clone())));
+        // A reading that comes a moment early ends its block all the same.
+        let almost = pace.block.max(self.calibration.block).saturating_sub(look.span / 2);
+        let pending = sum.unwrap_or(look);
+        let is_full = pending.span >= almost;
+        self.pending = Some(pending);
+        if is_full {
+            self.end_block(check, pace);
+        }
     }
 
     /// The block is long enough, or the traffic split changes: the statistics take it in.
-    pub(super) fn end_block(&mut self, check: &Check) {
-        if let Some((control, canary)) = self.pending.take() {
-            let calibration = Calibration::untrusted();
-            let setting = Setting { check, calibration: &calibration, safe_ratio: 2.0 };
-            let (control, canary) = (Reading::whole(control), Reading::whole(canary));
-            let span = std::time::Duration::from_secs(15);
+    pub(super) fn end_block(&mut self, check: &Check, pace: Pace) {
+        if let Some(Pending { control, canary, span }) = self.pending.take() {
+            let setting = Setting { check, calibration: &self.calibration, safe_ratio: pace.safe_ratio };
             self.test.observe(&setting, &Block { control: &control, canary: &canary, span });
         }
     }
@@ -116,25 +155,45 @@ impl Record {
     }
 
     pub(super) fn evidence(&self, log_threshold: f64) -> Evidence {
-        let effect = match (self.control.rate(), self.canary.rate()) {
+        let plain = match (self.control.rate(), self.canary.rate()) {
             (Some(old), Some(new)) if old > 0.0 => Some(new / old),
             (Some(_) | None, Some(_) | None) => None,
         };
+        let told = self.test.effect();
         Evidence {
             log_e_value: self.test.log_e_value(),
             log_threshold,
-            effect,
-            interval: None,
-            log_e_safe: 0.0,
+            effect: told.map(|(estimate, _)| estimate).or(plain),
+            interval: told.map(|(_, interval)| interval),
+            log_e_safe: self.test.log_e_safe(),
             more_seconds: None,
             control: self.control,
             canary: self.canary,
         }
     }
 
-    pub(super) fn finding(&self, evidence: &Evidence) -> Finding {
+    /// What else stands out in its data.
+    pub(super) fn concern(&self) -> Option<Concern> {
+        self.test.concern()
+    }
+
+    /// A concern that people have not been told of: each is told once, until another takes its place.
+    pub(super) fn new_concern(&mut self) -> Option<Concern> {
+        let concern = self.test.concern()?;
+        let is_known = self.told.as_ref().is_some_and(|told| told.subject() == concern.subject());
+        self.told = Some(concern.clone());
+        (!is_known).then_some(concern)
+    }
+
+    /// The logarithm of its e-value.
+    pub(super) fn log_e_value(&self) -> f64 {
+        self.test.log_e_value()
+    }
+
+    /// `is_proof`: its share of the rollout's evidence is proof against the canary.
+    pub(super) fn finding(&self, evidence: &Evidence, is_proof: bool) -> Finding {
         match &self.latest {
-            _ if evidence.is_conclusive() => Finding::Degraded,
+            _ if is_proof => Finding::Degraded,
             None | Some(Err(_)) => Finding::NoData,
             Some(Ok(_)) if evidence.log_e_value >= LEANING_LOG_E_VALUE => Finding::Inconclusive,
             Some(Ok(_)) if self.canary.total == 0 => Finding::Inconclusive,
@@ -143,11 +202,11 @@ impl Record {
     }
 
     /// The facts for judge and rails.
-    pub(super) fn facts<'a>(&'a self, check: &'a Check, log_threshold: f64) -> CheckFacts<'a> {
-        let evidence = self.evidence(log_threshold);
+    pub(super) fn facts<'a>(&'a self, check: &'a Check, weighed: Weighed) -> CheckFacts<'a> {
+        let evidence = self.evidence(weighed.log_threshold);
         CheckFacts {
             check,
-            finding: self.finding(&evidence),
+            finding: self.finding(&evidence, weighed.is_proof),
             evidence,
             latest: self.latest.as_ref(),
             recent: self.recent.iter().fold(Counts::default(), |sum, counts| sum.plus(*counts)),
@@ -156,8 +215,38 @@ impl Record {
     }
 }
 
-/// What the evidence of one check must reach. A plan with several critical checks has several chances to be wrong, so
-/// `alpha` is divided among them; a weighted average of e-values would do no more.
-pub(super) fn log_threshold(critical_checks: usize, alpha: f64) -> f64 {
-    (critical_checks.max(1) as f64 / alpha).ln()
+/// What a tally counts for rails and people: bad among all; of a gauge its readings, none of them bad, and of a mix all
+/// that was counted.
+fn seen(check: &Check, tally: &Tally) -> Result<Counts, Absence> {
+    let total_only = |total| Ok(Counts { bad: 0, total });
+    match (&check.sli, tally) {
+        (Sli::Level { .. }, Tally::Samples(samples)) => total_only(samples.len() as u64),
+        (Sli::Mix { .. }, Tally::Mix(mix)) => total_only(mix.iter().fold(0_u64, |sum, (_, n)| sum.saturating_add(*n))),
+        _ => stats::counts(check, tally).ok_or_else(|| Absence::Malformed(Text::new("a tally of another shape"))),
+    }
+}
+
+/// What the evidence of one check means beside that of the rollout's other checks.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Weighed {
+    /// What its logarithm must reach to be proof by itself.
+    pub(super) log_threshold: f64,
+    /// Whether the rollout's evidence is proof, and this check is what it rests on.
+    pub(super) is_proof: bool,
+}
+
+/// Weighs the checks of one rollout. Several checks are several chances to be wrong: what counts is the weighted average
+/// of their e-values, which is one itself however the checks depend on each other.
+pub(super) fn weigh(checks: &[Check], records: &[Record], alpha: f64) -> Vec<Weighed> {
+    let weights = stats::weights(&checks.iter().collect::<Vec<_>>());
+    let log_e_values: Vec<f64> = records.iter().map(Record::log_e_value).collect();
+    let weighted: Vec<(f64, f64)> = weights.iter().copied().zip(log_e_values.iter().copied()).collect();
+    let proofs = stats::attributed(&weighted, alpha);
+    // An advisory check has no part in the verdict; it is held to what a critical one of equal weight would be.
+    let critical = weights.iter().filter(|weight| **weight > 0.0).count().max(1);
+    let weigh_one = |((weight, log_e_value), is_proof): ((&f64, &f64), bool)| {
+        let log_threshold = if *weight > 0.0 { -(alpha * weight).ln() } else { (critical as f64 / alpha).ln() };
+        Weighed { log_threshold, is_proof: is_proof || *log_e_value >= log_threshold }
+    };
+    weights.iter().zip(&log_e_values).zip(proofs).map(weigh_one).collect()
 }

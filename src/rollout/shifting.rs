@@ -88,7 +88,7 @@ impl Rollout {
             self.wait_ready(desk);
             return;
         }
-        self.end_blocks(desk.now);
+        self.end_blocks(desk.policy);
         self.listening_since.get_or_insert(desk.now);
         self.phase = Phase::Baking;
         self.measured_through = desk.now;

@@ -3,10 +3,10 @@
 use super::{
     CheckView, Fleet, FleetView, Policy, RolloutView, StageView,
     phase::{Goal, Phase},
-    record::{self, Record},
+    record::{self, Record, Weighed},
     state::Rollout,
 };
-use crate::domain::{Check, RolloutId, WayBack, Weight};
+use crate::domain::{Check, RolloutId, WayBack};
 
 impl Fleet {
     /// What may be seen of it: at most `rollouts_max` rollouts, open ones before finished ones, the newest first.
@@ -101,14 +101,14 @@ impl Rollout {
 
     fn check_views(&self, alpha: f64) -> Vec<CheckView> {
         let Some(plan) = &self.plan else { return Vec::new() };
-        let critical = plan.checks().iter().filter(|check| check.weight == Weight::Critical).count();
-        let threshold = record::log_threshold(critical, alpha);
-        plan.checks().iter().zip(&self.records).map(|(check, record)| check_view(check, record, threshold)).collect()
+        let weighed = record::weigh(plan.checks(), &self.records, alpha);
+        let checks = plan.checks().iter().zip(&self.records).zip(weighed);
+        checks.map(|((check, record), weighed)| check_view(check, record, weighed)).collect()
     }
 }
 
-fn check_view(check: &Check, record: &Record, log_threshold: f64) -> CheckView {
-    let evidence = record.evidence(log_threshold);
+fn check_view(check: &Check, record: &Record, weighed: Weighed) -> CheckView {
+    let evidence = record.evidence(weighed.log_threshold);
     CheckView {
         name: check.name.to_string(),
         sli: check.sli.to_string(),
@@ -119,7 +119,8 @@ fn check_view(check: &Check, record: &Record, log_threshold: f64) -> CheckView {
         limit: check.limit,
         rationale: check.rationale.to_string(),
         lines: check.lines.iter().map(ToString::to_string).collect(),
-        finding: record.finding(&evidence),
+        finding: record.finding(&evidence, weighed.is_proof),
+        concern: record.concern(),
         absent: record.absent(),
         control_rate: evidence.control.rate(),
         canary_rate: evidence.canary.rate(),

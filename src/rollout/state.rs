@@ -6,16 +6,16 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Moment, Stage,
+    Moment, ServicePolicy, Stage,
     desk::Desk,
     event::Effect,
     phase::{Asked, Phase},
-    record::{self, Record},
+    record::{self, Pace, Record},
 };
 use crate::{
     domain::{
         Autonomy, Change, Exposure, Notice, Objection, Outcome, RequestId, Revision, RolloutId, ServiceName, Severity,
-        Shift, Text, Timestamp, Upcoming, Verdict, Weight,
+        Shift, Text, Timestamp, Upcoming, Verdict,
     },
     plan::{Plan, Rejection},
     rails::CheckFacts,
@@ -56,8 +56,6 @@ pub(super) struct Rollout {
     /// Everything up to here has been measured.
     pub(super) measured_through: Timestamp,
     pub(super) measuring: Option<Asked>,
-    /// When the block of evidence that is being filled began.
-    pub(super) block_from: Timestamp,
     /// The next window is not asked for before, however soon this one is answered.
     pub(super) measure_next_from: Timestamp,
     pub(super) control_stands: Option<bool>,
@@ -109,7 +107,6 @@ impl Rollout {
             heard: None,
             measured_through: now,
             measuring: None,
-            block_from: now,
             measure_next_from: now,
             control_stands: None,
             failures: 0,
@@ -203,17 +200,16 @@ impl Rollout {
     /// The facts of each check, for judge and rails.
     pub(super) fn facts(&self, alpha: f64) -> Vec<CheckFacts<'_>> {
         let Some(plan) = &self.plan else { return Vec::new() };
-        let critical = plan.checks().iter().filter(|check| check.weight == Weight::Critical).count();
-        let threshold = record::log_threshold(critical, alpha);
-        plan.checks().iter().zip(&self.records).map(|(check, record)| record.facts(check, threshold)).collect()
+        let weighed = record::weigh(plan.checks(), &self.records, alpha);
+        let checks = plan.checks().iter().zip(&self.records).zip(weighed);
+        checks.map(|((check, record), weighed)| record.facts(check, weighed)).collect()
     }
 
-    /// The statistics take in what was added up so far.
-    pub(super) fn end_blocks(&mut self, at: Timestamp) {
-        self.block_from = at;
+    /// The statistics take in what was added up so far: the traffic split changes.
+    pub(super) fn end_blocks(&mut self, policy: &ServicePolicy) {
         let Some(plan) = &self.plan else { return };
         for (check, record) in plan.checks().iter().zip(&mut self.records) {
-            record.end_block(check);
+            record.end_block(check, Pace::of(policy));
         }
     }
 
@@ -250,7 +246,7 @@ impl Rollout {
         self.stage.is_some_and(|stage| stage + 1 == self.stages.len())
     }
 
-    fn what_ready_waits_for(&self, policy: &super::ServicePolicy) -> &'static str {
+    fn what_ready_waits_for(&self, policy: &ServicePolicy) -> &'static str {
         if policy.autonomy < Autonomy::Auto {
             "called off unless a person promotes it"
         } else {
@@ -271,7 +267,7 @@ impl Rollout {
     }
 
     /// What happens next if nobody does anything.
-    pub(super) fn upcoming(&self, policy: &super::ServicePolicy) -> Option<Upcoming> {
+    pub(super) fn upcoming(&self, policy: &ServicePolicy) -> Option<Upcoming> {
         let next = |what: String, at| Some(Upcoming { what: Text::new(what), at });
         match &self.phase {
             Phase::Queued | Phase::Done(_) | Phase::Quarantined { .. } => None,

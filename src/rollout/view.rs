@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{
-    Autonomy, Evidence, Finding, HardLimit, Interval, Objection, Origin, Outcome, RolloutId, ServiceName, Timestamp,
-    Upcoming, Verdict, Weight,
+    Autonomy, Concern, Evidence, Finding, HardLimit, Interval, Objection, Origin, Outcome, RolloutId, ServiceName,
+    Timestamp, Upcoming, Verdict, Weight,
 };
 
 /// The whole fleet.
@@ -122,6 +122,9 @@ pub struct CheckView {
     pub finding: Finding,
     /// The evidence.
     pub evidence: Evidence,
+    /// What else stands out in its data: one pod, one tenant, another mix of segments.
+    #[serde(default)]
+    pub concern: Option<Concern>,
     /// Why there was no tally in the newest window, by arm.
     pub absent: Option<String>,
     /// Control's rate since the rollout began.

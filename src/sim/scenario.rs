@@ -67,6 +67,8 @@ pub struct Scenario {
     pub horizon: Timestamp,
     /// Requests each second of each service.
     pub requests_per_second: f64,
+    /// Pods of each arm that telemetry tells apart; 0 where it cannot.
+    pub pods: u8,
     /// Part of them that fail on a harmless version.
     pub error_rate: f64,
 }
@@ -115,6 +117,7 @@ impl Scenario {
             faults_end,
             horizon: faults_end + MINUTE * 60 * 24,
             requests_per_second: rng.random_range(5.0..200.0),
+            pods: rng.random_range(0..=4),
             error_rate: rng.random_range(0.000_1..0.01),
         }
     }

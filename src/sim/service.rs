@@ -3,7 +3,9 @@
 use rand::{Rng, rngs::StdRng};
 use rand_distr::{Distribution, Poisson};
 
-use crate::domain::{Absence, Arm, Check, CheckId, Counts, Histogram, Measurement, Sli, Tally, Text, Window};
+use crate::domain::{
+    Absence, Arm, Check, CheckId, Counts, Histogram, Measurement, Part, PartKind, Sli, Tally, Text, Window,
+};
 
 /// What is drawn for one window.
 pub(super) struct Drawn {
@@ -11,6 +13,8 @@ pub(super) struct Drawn {
     pub(super) requests: f64,
     /// Part of them that is bad.
     pub(super) bad_rate: f64,
+    /// Pods that telemetry tells apart; 0 where it cannot.
+    pub(super) pods: u8,
 }
 
 /// A measurement of one check on one arm.
@@ -21,17 +25,26 @@ pub(super) fn measure(
     drawn: &Drawn,
     rng: &mut StdRng,
 ) -> Measurement {
-    let total = poisson(drawn.requests, rng);
-    let bad = poisson(drawn.requests * drawn.bad_rate, rng).min(total);
-    let tally = match &check.1.sli {
+    let pods: Vec<Tally> = (0..drawn.pods.max(1)).map(|_| tally(&check.1.sli, drawn, rng)).collect();
+    let whole = pods.iter().skip(1).fold(pods.first().cloned(), |sum, pod| sum?.plus(pod));
+    let part = |(i, tally)| Part { kind: PartKind::Pod, name: Text::new(format!("{arm}-{i}")), tally };
+    let parts = if drawn.pods > 0 { pods.into_iter().enumerate().map(part).collect() } else { Vec::new() };
+    Measurement { check: check.0, arm, window, tally: whole.ok_or(Absence::NoData), parts }
+}
+
+/// What one pod of an arm counts.
+fn tally(sli: &Sli, drawn: &Drawn, rng: &mut StdRng) -> Tally {
+    let requests = drawn.requests / f64::from(drawn.pods.max(1));
+    let total = poisson(requests, rng);
+    let bad = poisson(requests * drawn.bad_rate, rng).min(total);
+    match sli {
         Sli::Latency { slow_above_seconds, .. } => {
             Tally::Histogram(Histogram { bounds: vec![*slow_above_seconds], counts: vec![total - bad, bad] })
         }
-        Sli::Ratio { .. } | Sli::EventsPerTraffic { .. } | Sli::Level { .. } | Sli::Mix { .. } => {
-            Tally::Counts(Counts { bad, total })
-        }
-    };
-    Measurement { check: check.0, arm, window, tally: Ok(tally), parts: Vec::new() }
+        Sli::Ratio { .. } | Sli::EventsPerTraffic { .. } => Tally::Counts(Counts { bad, total }),
+        Sli::Level { .. } => Tally::Samples(vec![bad as f64 / total.max(1) as f64]),
+        Sli::Mix { .. } => Tally::Mix(vec![("bad".into(), bad), ("good".into(), total - bad)]),
+    }
 }
 
 /// One of the ways in which telemetry has nothing to say.

@@ -242,13 +242,15 @@ impl<'a> Virtual<'a> {
                 Arm::Control => (1.0 - canary_share, self.scenario.error_rate),
                 Arm::Canary => (canary_share, (self.scenario.error_rate * worse).min(0.9)),
             };
-            let drawn = Drawn { requests: self.scenario.requests_per_second * seconds * share, bad_rate: rate };
+            let requests = self.scenario.requests_per_second * seconds * share;
+            let drawn = Drawn { requests, bad_rate: rate, pods: self.scenario.pods };
             let silent = self.chance(absent);
             for (i, check) in plan.checks().iter().enumerate() {
                 let id = CheckId(u16::try_from(i).unwrap_or(u16::MAX));
                 let mut measurement = service::measure((id, check), arm, window, &drawn, &mut self.rng);
                 if silent {
                     measurement.tally = Err(service::absence(&mut self.rng));
+                    measurement.parts.clear();
                 }
                 measurements.push(measurement);
             }

@@ -54,6 +54,7 @@ pub(crate) fn check(
             control,
             canary,
         },
+        concern: None,
         absent: None,
         control_rate: control.rate().map(short),
         canary_rate: canary.rate().map(short),

@@ -132,9 +132,24 @@ function arms(check) {
     h("b", { class: "number" }, value === null ? "nothing" : rate(kind, value)), h("span", { class: "muted number" }, `${count(counts.bad)} of ${count(counts.total)}`));
   const range = check.interval || evidence.interval;
   return h("div", { class: "arms" }, arm("control", control, evidence.control), arm("canary", canary, evidence.canary),
-    h("p", { class: "small muted" }, Number.isFinite(evidence.effect) ? [h("b", null, `${fixed(evidence.effect, 2)}×`), " control"] : "nothing to compare yet",
+    h("p", { class: "small muted" }, effect(check),
       range && ` (${fixed(range.low, 2)} to ${fixed(range.high, 2)})`, `; tolerated ${fixed(check.ratio_max, 2)}×`,
       check.limit && `; never above ${rate("ratio", check.limit.bad_share_max)}`));
+}
+
+function effect({ kind, evidence }) {
+  if (!Number.isFinite(evidence.effect)) return "nothing to compare yet";
+  const told = fixed(evidence.effect, 2);
+  if (kind === "level") return [h("b", null, evidence.effect > 0 ? `+${told}` : told), " against control"];
+  return kind === "mix" ? [h("b", null, told), " PSI"] : [h("b", null, `${told}×`), " control"];
+}
+
+const SAFE_AT = Math.log(20);
+
+function safety({ log_e_value: value, log_threshold: threshold, log_e_safe: safe, more_seconds: more }) {
+  const isSafe = safe >= SAFE_AT && value < threshold;
+  return h("p", { class: "small muted" }, isSafe ? badge(GOOD, "shown safe", "✓") : `shown safe: ${fixed(Math.max(0, safe), 1)} of ${fixed(SAFE_AT, 1)}`,
+    Number.isFinite(more) && more > 0 && `; about ${span(more * 1000)} more at this traffic`);
 }
 
 function evidenceOf(rollout, check) {
@@ -145,7 +160,16 @@ function evidenceOf(rollout, check) {
   return h("div", { class: "evidence" },
     h("div", null, h("span", { class: "small muted" }, "Evidence"), h("span", { class: "number" }, h("b", null, fixed(value, 1)), h("span", { class: "muted" }, ` of ${fixed(threshold, 1)}`))),
     bar(value >= threshold ? "proof" : "doubt", scale > 0 ? value / scale : 0, told, mark < 100 ? mark : NaN),
-    sparkline(courses.get(`${rollout.id}/${check.name}`) || [], threshold, `its course since this page was opened: ${told}`));
+    sparkline(courses.get(`${rollout.id}/${check.name}`) || [], threshold, `its course since this page was opened: ${told}`),
+    safety(check.evidence),
+    check.concern && h("p", { class: "small" }, badge(WARN, "look"), " ", concern(check.concern)));
+}
+
+function concern(told) {
+  if (told.one_pod !== undefined) return `only pod ${told.one_pod} is worse: restart it`;
+  if (told.one_tenant !== undefined) return `only tenant ${told.one_tenant} is worse off`;
+  const [difference, segment] = told.mismatch;
+  return `the arms serve different mixes: ${segment} differs by ${fixed(100 * difference, 1)} points`;
 }
 
 function checkItem(rollout, check) {
