@@ -6,16 +6,21 @@
 //! learns from history ([`Calibration`]).
 
 mod calibration;
+mod counts;
 mod multiplicity;
 mod share_betting;
+mod share_process;
+mod strata;
+mod tempered;
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use calibration::{Calibration, History};
+pub use calibration::{Calibration, History, Learner, Noise};
+pub use counts::CountTest;
 pub use multiplicity::{attributed, closed, combined, listed, weights};
-pub use share_betting::ShareBetting;
+pub use share_process::{ShareProcess, Stake, Window};
 
 use crate::domain::{Check, Concern, Counts, Direction, Interval, Reading, Sli, Tally};
 
@@ -30,7 +35,7 @@ pub struct Kind {
 }
 
 /// Every test there is.
-pub const TESTS: &[Kind] = &[share_betting::KIND];
+pub const TESTS: &[Kind] = &[counts::KIND];
 
 /// The kinds of SLI that some test decides.
 pub fn served() -> Vec<&'static str> {
@@ -90,19 +95,19 @@ pub trait SequentialTest {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Running {
-    /// See [`ShareBetting`].
-    ShareBetting(ShareBetting),
+    /// See [`CountTest`].
+    Counts(Box<CountTest>),
 }
 
 impl Running {
     /// The test that serves a check.
     pub fn start(_check: &Check) -> Self {
-        Self::ShareBetting(ShareBetting::start())
+        Self::Counts(Box::default())
     }
 
     fn test(&self) -> &dyn SequentialTest {
         match self {
-            Self::ShareBetting(test) => test,
+            Self::Counts(test) => test.as_ref(),
         }
     }
 }
@@ -110,7 +115,7 @@ impl Running {
 impl SequentialTest for Running {
     fn observe(&mut self, setting: &Setting<'_>, block: &Block<'_>) {
         match self {
-            Self::ShareBetting(test) => test.observe(setting, block),
+            Self::Counts(test) => test.observe(setting, block),
         }
     }
 
@@ -153,4 +158,9 @@ pub fn counts(check: &Check, tally: &Tally) -> Option<Counts> {
             Tally::Counts(_) | Tally::Histogram(_) | Tally::Samples(_) | Tally::Mix(_),
         ) => None,
     }
+}
+
+/// A short stand-in for a name (FNV-1a), so that state stays small. Two names that meet in one value are taken for one.
+fn name_hash(name: &str) -> u32 {
+    name.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
