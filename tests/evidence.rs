@@ -286,15 +286,17 @@ proptest! {
                     prop_assert!(interval.low <= interval.high, "{kind}: {interval:?}");
                 }
             }
-            prop_assert!(serde_json::to_string(&watch.test).is_ok_and(|json| !json.contains("null,") && !json.contains("[null")));
+            // A number that is not finite would be written as null, and not be read back.
+            let written = serde_json::to_string(&watch.test).unwrap();
+            prop_assert_eq!(serde_json::from_str::<Running>(&written).ok().as_ref(), Some(&watch.test), "{}", kind);
         }
     }
 
-    /// Of counts: one more bad event on the canary in place of control's, in any block, never lowers the evidence.
+    /// Of counts: whatever came before, one more bad event on the canary in place of control's never lowers the evidence
+    /// that a block brings. (What control showed in the past sets how later blocks are judged, either way.)
     #[test]
     fn more_bad_on_the_canary_never_lowers_the_evidence(
         blocks in prop::collection::vec((0..30_u64, 1..30_u64, 30..300_u64, 30..3000_u64), 1..40),
-        at in any::<prop::sample::Index>(),
     ) {
         for kind in ["ratio", "events_per_traffic"] {
             let run = |moved: Option<usize>| {
@@ -307,7 +309,7 @@ proptest! {
                 }
                 watch.values()
             };
-            let (plain, moved) = (run(None), run(Some(at.index(blocks.len()))));
+            let (plain, moved) = (run(None), run(Some(blocks.len() - 1)));
             // Cells are kept as single precision: the last digit may differ.
             prop_assert!(moved.0 >= plain.0 - 1e-4, "{kind}: {plain:?} {moved:?}");
             prop_assert!(moved.1 <= plain.1 + 1e-4, "{kind}: {plain:?} {moved:?}");

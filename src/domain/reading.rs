@@ -55,8 +55,9 @@ impl Reading {
     }
 
     /// Both added up, part by part; `None` where the wholes are of different shapes. A part that is only in one of them
-    /// is kept as it is: a pod may start between two looks. Parts of different shapes, and those beyond [`PARTS_MAX`],
-    /// are left out.
+    /// is kept as it is: a pod may start between two looks. Parts of different shapes are left out. Where there are more
+    /// than [`PARTS_MAX`], all segments are left out, then all tenants, then all pods: some of a kind would not make up
+    /// the whole.
     pub fn plus(&self, other: &Self) -> Option<Self> {
         let tally = self.tally.plus(&other.tally)?;
         let mut parts = self.parts.clone();
@@ -72,7 +73,11 @@ impl Reading {
                 Err(at) => parts.insert(at, more.clone()),
             }
         }
-        parts.truncate(PARTS_MAX);
+        for kind in [PartKind::Segment, PartKind::Tenant, PartKind::Pod] {
+            if parts.len() > PARTS_MAX {
+                parts.retain(|part| part.kind != kind);
+            }
+        }
         Some(Self { tally, parts })
     }
 }
@@ -105,8 +110,13 @@ mod tests {
     }
 
     #[test]
-    fn no_more_parts_than_the_limit_are_kept() {
-        let many = |from: usize| reading((from..from + PARTS_MAX).map(|i| pod(&format!("{i:04}"), 1)).collect());
-        assert_eq!(many(0).plus(&many(PARTS_MAX / 2)).unwrap().parts.len(), PARTS_MAX);
+    fn beyond_the_limit_whole_kinds_are_left_out_segments_first() {
+        let segment = |i| Part { kind: PartKind::Segment, ..pod(&format!("{i:04}"), 1) };
+        let many = |segments: std::ops::Range<usize>| {
+            reading((0..4).map(|i| pod(&format!("{i}"), 1)).chain(segments.map(segment)).collect())
+        };
+        let kept = |sum: Reading| (sum.parts_of(PartKind::Pod).count(), sum.parts_of(PartKind::Segment).count());
+        assert_eq!(kept(many(0..30).plus(&many(30..60)).unwrap()), (4, 60), "at the limit all are kept");
+        assert_eq!(kept(many(0..30).plus(&many(30..61)).unwrap()), (4, 0));
     }
 }

@@ -13,6 +13,7 @@ use super::{
     desk::Desk,
     intake::{Intake, Merge},
     lineage::Lineage,
+    memory::Memory,
     phase::Phase,
     placement::Placements,
     state::Rollout,
@@ -37,6 +38,7 @@ pub struct Fleet {
     pub(super) intake: Intake,
     placements: Placements,
     lineages: BTreeMap<ServiceName, Lineage>,
+    memories: BTreeMap<ServiceName, Memory>,
     rollouts_opened: u64,
     requests: u64,
     pub(super) stale_replies: u64,
@@ -297,6 +299,7 @@ impl Fleet {
         let current = self.policy.as_ref().and_then(|policy| policy.services.get(&rollout.service));
         let Some(policy) = current.or_else(|| self.retired.get(&rollout.service)) else { return };
         let lineage = self.lineages.entry(rollout.service.clone()).or_default();
+        let memory = self.memories.entry(rollout.service.clone()).or_default();
         let (was_done, was_settled) = (rollout.phase.is_done(), rollout.is_settled());
         if let Some(at) = rollout.next_wakeup() {
             self.wakeups.remove(&(at, id));
@@ -306,6 +309,7 @@ impl Fleet {
             policy,
             kill_switch: self.kill_switch.is_some(),
             lineage,
+            memory,
             requests: &mut self.requests,
             effects,
         };

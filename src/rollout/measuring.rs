@@ -124,7 +124,7 @@ impl Rollout {
         }
     }
 
-    fn take_in(&mut self, measurements: &[Measurement], through: Timestamp, desk: &Desk<'_>) {
+    fn take_in(&mut self, measurements: &[Measurement], through: Timestamp, desk: &mut Desk<'_>) {
         let (now, pace) = (desk.now, Pace::of(desk.policy));
         let span = through.since(self.measured_through);
         let Some(plan) = &self.plan else { return };
@@ -152,7 +152,11 @@ impl Rollout {
             let (control, canary) = (reading(control), reading(canary));
             heard |= canary.is_ok();
             control_answers.push(!matches!(control, Err(Absence::Unavailable(_))));
+            let teaches = control.as_ref().is_ok_and(|control| desk.memory.learn(check, control, span, now));
             record.measured(check, control, canary, span, pace);
+            if teaches {
+                record.recalibrate(|| desk.memory.calibration(check));
+            }
         }
         if heard {
             self.heard = Some(now);

@@ -13,6 +13,7 @@ mod intake;
 mod judge;
 mod lineage;
 mod measuring;
+mod memory;
 mod phase;
 mod placement;
 mod planning;

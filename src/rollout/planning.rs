@@ -45,7 +45,8 @@ impl Rollout {
             draft.way_back = WayBack::OneWay { why, lines: Vec::new() };
         }
         let admission = plan::admit(draft, &desk.policy.bounds, &stats::served());
-        self.records = admission.plan.checks().iter().map(Record::start).collect();
+        self.records =
+            admission.plan.checks().iter().map(|check| Record::start(check, desk.memory.calibration(check))).collect();
         let mandatory = desk.policy.bounds.mandatory.len();
         let proposed = admission.plan.checks().len().saturating_sub(mandatory);
         let refused = admission.rejections.len();

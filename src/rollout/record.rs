@@ -59,10 +59,11 @@ impl Pace {
 }
 
 impl Record {
-    pub(super) fn start(check: &Check) -> Self {
+    /// `calibration`: what earlier rollouts taught of its noise.
+    pub(super) fn start(check: &Check, calibration: Calibration) -> Self {
         Self {
             test: Running::start(check),
-            calibration: Calibration::untrusted(),
+            calibration,
             control: Counts::default(),
             canary: Counts::default(),
             this_stage: Counts::default(),
@@ -101,6 +102,14 @@ impl Record {
         self.this_stage = self.this_stage.plus(newest);
         self.latest = Some(canary_counts);
         self.latest_control = control_counts.err();
+    }
+
+    /// Takes what has been learnt since. Not while a block is being filled: it must be judged by what was known before
+    /// it began.
+    pub(super) fn recalibrate(&mut self, calibration: impl FnOnce() -> Calibration) {
+        if self.pending.is_none() {
+            self.calibration = calibration();
+        }
     }
 
     /// Adds a look to the block. One of another shape ends the block before it; one that makes it long enough ends it.
