@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by a panic")]
 
+#[path = "scrape/parts.rs"]
+mod parts;
 #[path = "scrape/pods.rs"]
 mod pods;
 #[path = "scrape/real.rs"]

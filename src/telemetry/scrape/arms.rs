@@ -245,7 +245,18 @@ impl Pair {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write;
+
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::{
+        domain::{Match, PARTS_MAX, Part, PartKind, Selector, Sli, Split, Tally},
+        telemetry::{
+            exposition::parse,
+            scrape::{gain::tally, parts},
+        },
+    };
 
     fn names(urls: &[&str]) -> Vec<String> {
         let urls: BTreeMap<String, ()> = urls.iter().map(|url| ((*url).to_owned(), ())).collect();
@@ -260,5 +271,163 @@ mod tests {
         assert_eq!(secret, ["#1 a:1/x", "#2 a:1/x"]);
         let long = format!("http://a:1/{}", "x".repeat(500));
         assert_eq!(names(&[&format!("{long}/1"), &format!("{long}/2")])[1][..7], *"#2 a:1/");
+    }
+
+    /// One process: good and bad requests by route and tenant, where the route may be unknown.
+    #[derive(Clone, Debug, Default)]
+    struct Process {
+        started: u64,
+        served: BTreeMap<(u8, u8), (u64, u64)>,
+    }
+
+    impl Process {
+        fn shows(&self, pod: &str) -> String {
+            let mut body = format!("process_start_time_seconds {}\n", self.started);
+            for ((route, tenant), (good, bad)) in &self.served {
+                let route = if *route == 0 { String::new() } else { format!(",route=\"/{route}\"") };
+                let of = format!("pod=\"{pod}\",tenant=\"t{tenant}\"{route}");
+                let all = good + bad;
+                writeln!(
+                    body,
+                    "hits_total{{code=\"200\",{of}}} {good}\nhits_total{{code=\"500\",{of}}} {bad}\n\
+                     took_seconds_bucket{{le=\"0.5\",{of}}} {good}\ntook_seconds_bucket{{le=\"+Inf\",{of}}} {all}"
+                )
+                .unwrap();
+            }
+            body
+        }
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        /// A pod serves requests.
+        Serves(usize, (u8, u8), (u64, u64)),
+        /// A pod starts again.
+        Restarts(usize),
+        /// A counter begins again by itself.
+        Resets(usize),
+        /// A series is not shown any more.
+        Vanishes(usize),
+        /// All pods are read, or all but one.
+        Read(Option<usize>),
+    }
+
+    const PODS: usize = 3;
+
+    fn any_step(routes: u8) -> impl Strategy<Value = Step> {
+        prop_oneof![
+            8 => (0..PODS, (0..=routes, 0..12_u8), (0..50_u64, 0..5_u64)).prop_map(|(p, of, n)| Step::Serves(p, of, n)),
+            1 => (0..PODS).prop_map(Step::Restarts),
+            1 => (0..PODS).prop_map(Step::Resets),
+            1 => (0..PODS).prop_map(Step::Vanishes),
+            3 => prop::option::weighted(0.2, 0..PODS).prop_map(Step::Read),
+        ]
+    }
+
+    fn slis() -> BTreeMap<SliId, Sought> {
+        let total = Selector::metric("hits_total");
+        let bad = total.clone().with("code", Match::StartsWith("5".into()));
+        let histogram = Selector::metric("took_seconds");
+        let split = Split { segments: Some("route".into()), tenants: Some("tenant".into()) };
+        [
+            Sli::Ratio { bad, total: total.clone() },
+            Sli::Latency { histogram, slow_above_seconds: 0.5 },
+            Sli::Mix { counter: total, by: "code".into() },
+        ]
+        .into_iter()
+        .zip(0..)
+        .map(|(sli, id)| (SliId(id), Sought { sli, split: split.clone() }))
+        .collect()
+    }
+
+    fn sum(parts: &[Part], kind: PartKind) -> Option<Tally> {
+        let of_kind = parts.iter().filter(|part| part.kind == kind).map(|part| part.tally.clone());
+        of_kind.reduce(|one, other| one.plus(&other).unwrap())
+    }
+
+    /// Whether there is something in it.
+    fn is_something(tally: &Tally) -> bool {
+        match tally {
+            Tally::Counts(counts) => counts.bad + counts.total > 0,
+            Tally::Histogram(histogram) => histogram.counts.iter().any(|n| *n > 0),
+            Tally::Samples(samples) => !samples.is_empty(),
+            Tally::Mix(mix) => !mix.is_empty(),
+        }
+    }
+
+    /// What is read of an arm by these steps; every page is read first, and last.
+    fn readings(steps: Vec<Step>, pod_label: Option<&str>) -> Vec<BTreeMap<SliId, Gained>> {
+        let slis = slis();
+        let wanted = Wanted::of(slis.values().map(|sought| &sought.sli));
+        let urls: Vec<String> = (0..PODS).map(|pod| format!("http://pod{pod}:80/metrics")).collect();
+        let targets = ArmTargets { urls: urls.clone(), labels: BTreeMap::new() };
+        let mut arm = ArmState::new(targets, pod_label.map(str::to_owned));
+        let mut pods = vec![Process::default(); PODS];
+        pods.iter_mut().for_each(|pod| {
+            pod.served.insert((1, 1), (10, 1));
+        });
+        let mut readings = Vec::new();
+        for step in [Step::Read(None)].into_iter().chain(steps).chain([Step::Read(None)]) {
+            match step {
+                Step::Serves(pod, of, (good, bad)) => {
+                    let served = pods[pod].served.entry(of).or_default();
+                    *served = (served.0 + good, served.1 + bad);
+                }
+                Step::Restarts(pod) => pods[pod] = Process { started: pods[pod].started + 60, ..Process::default() },
+                Step::Resets(pod) => pods[pod].served.values_mut().take(1).for_each(|served| *served = (0, 0)),
+                Step::Vanishes(pod) => drop(pods[pod].served.pop_last()),
+                Step::Read(but) => {
+                    let seen = |(at, url): (usize, &String)| {
+                        let body = parse(pods[at].shows(&format!("p{at}")).as_bytes(), |name| wanted.takes(name));
+                        let missed = Error::Unavailable(Text::new("refused"));
+                        (url.clone(), if but == Some(at) { Err(missed) } else { Ok(body.unwrap()) })
+                    };
+                    let bodies: Bodies = urls.iter().enumerate().map(seen).collect();
+                    if let Reading::Read(gains) = arm.take_in(&bodies, &wanted, &slis) {
+                        readings.push(gains);
+                    }
+                }
+            }
+        }
+        readings
+    }
+
+    fn check(steps: Vec<Step>, from: usize, pod_label: Option<&str>) -> Result<(), TestCaseError> {
+        let readings = readings(steps, pod_label);
+        let window = &readings[from.min(readings.len() - 1)..];
+        for (id, Sought { sli, .. }) in slis() {
+            let gained: Vec<&Gained> = window.iter().map(|gains| &gains[&id]).collect();
+            let Ok(whole) = tally(&sli, gained.iter().map(|gained| &gained.whole)) else { continue };
+            let [parts, again] = parts::of_window(&sli, [&gained, &gained]);
+            prop_assert_eq!(&parts, &again, "the same of both arms");
+            prop_assert!(parts.len() <= PARTS_MAX);
+            let in_order = |pair: &[Part]| (pair[0].kind, &pair[0].name) < (pair[1].kind, &pair[1].name);
+            prop_assert!(parts.windows(2).all(in_order), "sorted by kind and name, each once: {:?}", parts);
+            if is_something(&whole) {
+                let segments = sum(&parts, PartKind::Segment);
+                prop_assert_eq!(segments.as_ref(), Some(&whole));
+                let pods = sum(&parts, PartKind::Pod);
+                prop_assert!(pods.as_ref() == Some(&whole) || (pods.is_none() && pod_label.is_some()));
+                let tenants = parts.iter().filter(|part| part.kind == PartKind::Tenant).count();
+                prop_assert!((1..=8).contains(&tenants), "{} tenants", tenants);
+            }
+        }
+        Ok(())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn pods_and_segments_add_up_to_the_whole_whatever_the_processes_do(
+            steps in prop::collection::vec(any_step(5), 1..60),
+            many in prop::collection::vec(any_step(80), 1..200),
+            from in 0..4_usize,
+        ) {
+            for steps in [steps, many] {
+                check(steps.clone(), from, None)?;
+                check(steps, from, Some("pod"))?;
+            }
+        }
     }
 }

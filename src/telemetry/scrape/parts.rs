@@ -34,7 +34,8 @@ pub const TENANTS_MAX: usize = 8;
 /// the journal, which has a limit of its own.
 pub const ANSWER_CELLS_MAX: usize = 50_000;
 
-/// The segment, or the pod, of series that do not bear the label.
+/// The segment, or the pod, of series that do not bear the label. It is told even where it is the only one, so that the
+/// segments of windows in a row still add up.
 const UNLABELLED: &str = "none";
 /// All segments beyond the largest.
 const REST: &str = "other";
@@ -163,9 +164,9 @@ fn split(kind: PartKind, sli: &Sli, label: &str, gains: &Gains) -> Named {
     match sli {
         Sli::Ratio { bad, total } | Sli::EventsPerTraffic { events: bad, traffic: total } => {
             // Errors that nobody can place, beside traffic that can be placed, would all fall into one part.
-            if let (Some(bad), Some(total)) =
-                (is_borne(label, bad, &gains.counters), is_borne(label, total, &gains.counters))
-                && bad != total
+            let borne = [bad, total].map(|selector| is_borne(label, &selector.metric, &gains.counters));
+            if let [Some(by_bad), Some(by_total)] = borne
+                && by_bad != by_total
             {
                 return None;
             }
@@ -195,9 +196,10 @@ fn split(kind: PartKind, sli: &Sli, label: &str, gains: &Gains) -> Named {
     Some(parts)
 }
 
-/// Whether some of the selector's series bear the label; `None` where there are no series.
-fn is_borne<T>(label: &str, selector: &Selector, gained: &BySeries<T>) -> Option<bool> {
-    let mut series = matching(selector, gained).map(|(series, _)| series.labels.contains_key(label)).peekable();
+/// Whether some series of the metric bear the label; `None` where it has no series.
+fn is_borne<T>(label: &str, metric: &str, gained: &BySeries<T>) -> Option<bool> {
+    let of_metric = Selector::metric(metric);
+    let mut series = matching(&of_metric, gained).map(|(series, _)| series.labels.contains_key(label)).peekable();
     series.peek()?;
     Some(series.any(|bears| bears))
 }
@@ -276,9 +278,6 @@ fn chosen(sli: &Sli, kind: PartKind, arms: [&[&Gained]; 2], most: usize) -> [Vec
     let mut weights = Weights::default();
     control.iter().chain(&canary).for_each(|parts| weights.count(sli, parts));
     let largest: BTreeSet<&Text> = weights.largest(most).into_iter().collect();
-    if kind == PartKind::Segment && largest.iter().all(|name| name.as_str() == UNLABELLED) {
-        return Default::default();
-    }
     match [control, canary].map(|readings| told(sli, kind, &readings, &largest)) {
         [Some(control), Some(canary)] => [control, canary],
         [_, _] => Default::default(),
@@ -324,4 +323,194 @@ pub(super) fn cells(parts: &[Part]) -> usize {
         Tally::Mix(mix) => mix.iter().map(|(category, _)| 2 + category.len() / 8).sum(),
     };
     parts.iter().map(|part| 6 + part.name.as_str().len() / 8 + tally(&part.tally)).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        domain::{Counts, Match},
+        telemetry::{
+            exposition::parse,
+            scrape::{rounds::SliId, seen::Wanted, target::Target},
+        },
+    };
+
+    fn ratio() -> Sli {
+        let total = Selector::metric("hits");
+        Sli::Ratio { bad: total.clone().with("code", Match::StartsWith("5".into())), total }
+    }
+
+    /// What one page gained that showed nothing before.
+    fn gained(sli: &Sli, pods: Option<&str>, body: &str) -> Gained {
+        let split = Split { segments: Some("route".into()), tenants: Some("tenant".into()) };
+        let sought = BTreeMap::from([(SliId(0), Sought { sli: sli.clone(), split })]);
+        let wanted = Wanted::of([sli].into_iter());
+        let mut target = Target::default();
+        let mut read = |body: &str| {
+            let body = parse(format!("{body}\n").as_bytes(), |name| wanted.takes(name)).unwrap();
+            target.read(&body, &wanted, &BTreeMap::new(), pods, &sought).remove(&SliId(0)).unwrap()
+        };
+        read("other 1");
+        read(body)
+    }
+
+    /// Series with one label of these values, each with so many good and bad requests.
+    fn hits(label: &str, values: impl Iterator<Item = (String, u64, u64)>) -> String {
+        let lines = values.map(|(value, good, bad)| {
+            format!("hits{{{label}=\"{value}\",code=\"200\"}} {good}\nhits{{{label}=\"{value}\",code=\"500\"}} {bad}\n")
+        });
+        lines.collect::<String>().trim_end().to_owned()
+    }
+
+    fn told(parts: &[Part], kind: PartKind) -> Vec<(&str, u64, u64)> {
+        let of_kind = parts.iter().filter(|part| part.kind == kind);
+        of_kind
+            .map(|part| match &part.tally {
+                Tally::Counts(Counts { bad, total }) => (part.name.as_str(), *bad, *total),
+                other => panic!("{other:?}"),
+            })
+            .collect()
+    }
+
+    fn window(control: &Gained, canary: &Gained) -> [Vec<Part>; 2] {
+        of_window(&ratio(), [&[control], &[canary]])
+    }
+
+    #[test]
+    fn segments_are_told_by_their_label_and_those_without_it_are_one() {
+        let body = "hits{route=\"/a\",code=\"200\"} 5\nhits{route=\"/a\",code=\"500\"} 1\nhits{code=\"404\"} 2\n\
+                    hits{route=\"\",code=\"500\"} 1\nhits{route=\"/quiet\",code=\"200\"} 0";
+        let one = gained(&ratio(), None, body);
+        let [control, canary] = window(&one, &one);
+        assert_eq!(control, canary);
+        assert_eq!(told(&control, PartKind::Segment), [("/a", 1, 6), ("none", 1, 3)]);
+        assert_eq!(told(&control, PartKind::Tenant), [], "nobody is named");
+        let unlabelled = gained(&ratio(), None, "hits{code=\"200\"} 5");
+        assert_eq!(told(&window(&unlabelled, &unlabelled)[0], PartKind::Segment), [("none", 0, 5)]);
+    }
+
+    #[test]
+    fn errors_that_cannot_be_placed_beside_traffic_that_can_are_not_split() {
+        let sli = Sli::EventsPerTraffic { events: Selector::metric("errors"), traffic: Selector::metric("hits") };
+        let parts = |body: &str| {
+            let gained = gained(&sli, None, body);
+            of_window(&sli, [&[&gained], &[&gained]])[0].clone()
+        };
+        assert_eq!(parts("errors 4\nhits{route=\"/a\"} 5\nhits{route=\"/b\"} 5"), []);
+        assert_eq!(
+            told(&parts("errors{route=\"/a\"} 4\nhits{route=\"/a\"} 5"), PartKind::Segment),
+            [("/a", 4, 5)],
+            "more than one event a request would do too"
+        );
+        assert_eq!(told(&parts("hits{route=\"/a\"} 5"), PartKind::Segment), [("/a", 0, 5)], "no error yet");
+    }
+
+    #[test]
+    fn the_largest_segments_of_both_arms_together_are_told_apart_and_the_rest_is_one() {
+        let largest = |large: u64| {
+            let routes = (0..40_u64).map(move |i| (format!("/{i:02}"), if i == large { 900 } else { 40 - i }, 0));
+            gained(&ratio(), None, &hits("route", routes))
+        };
+        // The last route is small in control, and large in the canary.
+        let [control, canary] = window(&largest(0), &largest(39));
+        let segments = [&control, &canary].map(|parts| told(parts, PartKind::Segment));
+        for told in &segments {
+            assert_eq!(told.len(), SEGMENTS_MAX + 1);
+            assert_eq!(
+                told.iter().map(|(_, _, total)| total).sum::<u64>(),
+                if told[0].2 == 900 { 1_680 } else { 1_719 }
+            );
+        }
+        let names = segments.map(|told| told.iter().map(|(name, _, _)| (*name).to_owned()).collect::<Vec<_>>());
+        assert_eq!(names[0], names[1]);
+        assert!(names[0].contains(&"/39".to_owned()) && !names[0].contains(&"/31".to_owned()));
+    }
+
+    #[test]
+    fn tenants_are_the_largest_by_requests_or_by_errors() {
+        let tenants = (0..20_u64).map(|i| (format!("t{i:02}"), 100 + 10 * i, u64::from(i == 3) * 50));
+        let all = gained(&ratio(), None, &hits("tenant", tenants));
+        let nobody = gained(&ratio(), None, "hits{code=\"200\"} 1");
+        let [control, canary] = window(&all, &nobody);
+        let names: Vec<&str> = told(&control, PartKind::Tenant).iter().map(|told| told.0).collect();
+        assert_eq!(names, ["t03", "t13", "t14", "t15", "t16", "t17", "t18", "t19"]);
+        assert_eq!(told(&canary, PartKind::Tenant), []);
+    }
+
+    #[test]
+    fn a_label_with_too_many_values_leaves_out_segments_and_keeps_the_largest_tenants() {
+        let many = |label: &str, n: usize| {
+            let values = (0..n).map(|i| (format!("v{i:04}"), 1 + u64::from(i == n - 1), 0));
+            gained(&ratio(), Some("pod"), &hits(label, values))
+        };
+        let full = many("route", VALUES_MAX);
+        assert_eq!(told(&window(&full, &full)[0], PartKind::Segment).len(), SEGMENTS_MAX + 1);
+        let over = many("route", VALUES_MAX + 1);
+        assert_eq!(window(&over, &over)[0], []);
+        assert_eq!(window(&over, &full)[1], [], "where one arm cannot be split, neither is");
+        let tenants = many("tenant", VALUES_MAX + 1);
+        let largest = format!("v{VALUES_MAX:04}");
+        assert!(told(&window(&tenants, &tenants)[0], PartKind::Tenant).contains(&(largest.as_str(), 0, 2)));
+        let pods = many("pod", VALUES_MAX + 1);
+        assert_eq!(told(&window(&pods, &pods)[0], PartKind::Pod), []);
+    }
+
+    #[test]
+    fn pods_by_label_take_room_from_segments_until_few_of_those_are_left() {
+        let page = |pods: usize| {
+            let series = (0..pods.max(40)).map(|i| {
+                let (pod, route) = (i % pods, i % 40);
+                format!("hits{{pod=\"p{pod:02}\",route=\"/{route:02}\",code=\"200\"}} 1\n")
+            });
+            let body = series.collect::<String>();
+            let page = gained(&ratio(), Some("pod"), body.trim_end());
+            let [parts, _] = window(&page, &page);
+            assert!(parts.len() <= PARTS_MAX);
+            [PartKind::Pod, PartKind::Segment].map(|kind| told(&parts, kind).len())
+        };
+        assert_eq!(page(1), [0, 33], "one pod is the whole");
+        assert_eq!(page(2), [2, 33]);
+        assert_eq!(page(40), [40, 24]);
+        assert_eq!(page(47), [47, 17]);
+        assert_eq!(page(48), [0, 17], "there is no room for all of the pods");
+    }
+
+    #[test]
+    fn histograms_levels_and_mixes_are_split_alike() {
+        let parts = |sli: &Sli, body: &str| {
+            let gained = gained(sli, None, body);
+            let [parts, _] = of_window(sli, [&[&gained, &gained], &[]]);
+            parts.into_iter().map(|part| (part.name.to_string(), part.tally)).collect::<Vec<_>>()
+        };
+        let took = Sli::Latency { histogram: Selector::metric("took"), slow_above_seconds: 0.5 };
+        let told = parts(&took, "took_bucket{route=\"/a\",le=\"1\"} 2\ntook_bucket{route=\"/a\",le=\"+Inf\"} 5");
+        assert!(matches!(&told[..], [(name, Tally::Histogram(h))] if name == "/a" && h.counts == [4, 6]), "{told:?}");
+        let load = Sli::Level { gauge: Selector::metric("load") };
+        let told = parts(&load, "load{route=\"/a\"} 2\nload{route=\"/a\",cpu=\"1\"} 4\nload{route=\"/b\"} 9");
+        let samples = |name: &str, level| (name.to_owned(), Tally::Samples(vec![level; 2]));
+        assert_eq!(told, [samples("/a", 3.0), samples("/b", 9.0)]);
+        let mix = Sli::Mix { counter: Selector::metric("hits"), by: "code".into() };
+        let told = parts(&mix, "hits{route=\"/a\",code=\"200\"} 2\nhits{route=\"/a\",code=\"404\"} 1");
+        assert_eq!(told, [("/a".to_owned(), Tally::Mix(vec![("200".into(), 4), ("404".into(), 2)]))]);
+    }
+
+    #[test]
+    fn the_name_of_a_part_is_a_strangers_word_and_is_cut() {
+        let long = format!("/{}", "x".repeat(4_000));
+        let page = gained(&ratio(), None, &hits("route", [(long.clone(), 5, 0)].into_iter()));
+        let [parts, _] = window(&page, &page);
+        assert_eq!(parts[0].name, Text::new(long));
+    }
+
+    #[test]
+    fn a_window_with_a_reading_that_lost_its_parts_has_none() {
+        let page = gained(&ratio(), None, &hits("route", [("/a".into(), 5, 0)].into_iter()));
+        let mut without = page.clone();
+        assert!(without.parts.cells() > 0);
+        without.parts.leave_out();
+        assert_eq!(without.parts.cells(), 0);
+        let [control, canary] = of_window(&ratio(), [&[&page, &without], &[&page]]);
+        assert_eq!((control, canary), (Vec::new(), Vec::new()));
+    }
 }

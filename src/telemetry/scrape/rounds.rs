@@ -298,7 +298,10 @@ mod tests {
     use super::*;
     use crate::{
         domain::{CheckId, Counts, Revision, Selector, ServiceName, Sli, Split, Tally},
-        telemetry::scrape::{gain::Gain, parts::Parts},
+        telemetry::scrape::{
+            gain::{Buckets, Gain},
+            parts::Parts,
+        },
     };
 
     const ID: SliId = SliId(7);
@@ -449,6 +452,55 @@ mod tests {
             kept.push(Round { time: at(time), control: reading(mix.clone()), canary: missed() }, KEEP);
         }
         assert!(kept.cells <= CELLS_MAX && kept.kept.len() < 10 && !kept.kept.is_empty());
+    }
+
+    fn with_pods(pods: usize) -> Reading {
+        let whole = || Gain::Histogram(Some(Buckets { bounds: vec![0.5; 200], counts: vec![1.0; 201] }));
+        let mut gained = Gained { whole: whole(), parts: Parts::default() };
+        let sli = Sli::Level { gauge: Selector::metric("any") };
+        for pod in 0..pods {
+            let mut one = Gained { whole: whole(), parts: Parts::default() };
+            one.is_of_pod(&Text::new(format!("pod {pod}")));
+            if pod == 0 {
+                gained = one;
+            } else {
+                gained.add(one, &sli);
+            }
+        }
+        Reading::Read(BTreeMap::from([(ID, gained)]))
+    }
+
+    #[test]
+    fn when_memory_is_short_the_oldest_rounds_lose_their_parts_and_are_still_told() {
+        let mut kept = Rounds::default();
+        // Some 400 numbers for each pod of each arm.
+        for time in 1..=60 {
+            kept.push(Round { time: at(time), control: with_pods(50), canary: with_pods(50) }, KEEP);
+            assert!(kept.cells <= CELLS_MAX);
+        }
+        assert_eq!((kept.kept.len(), kept.forgotten_through), (60, None));
+        let pods = |after: u64| {
+            let answer = kept.answer(&ask(after, after + 1_000), &[ID], Patience::Over).unwrap();
+            assert!(answer.measurements.iter().all(|measurement| measurement.tally.is_ok()));
+            answer.measurements.iter().map(|measurement| measurement.parts.len()).collect::<Vec<_>>()
+        };
+        assert_eq!(pods(1), [0, 0]);
+        assert_eq!(pods(50), [50, 50]);
+    }
+
+    #[test]
+    fn the_parts_of_one_answer_have_a_limit() {
+        let mut kept = Rounds::default();
+        kept.push(Round { time: at(1), control: with_pods(2), canary: with_pods(2) }, KEEP);
+        kept.push(Round { time: at(2), control: with_pods(50), canary: with_pods(50) }, KEEP);
+        let mut ask = ask(1, 2);
+        ask.checks = vec![ask.checks[0].clone(); 3];
+        let answer = kept.answer(&ask, &[ID; 3], Patience::Over).unwrap();
+        let pods: Vec<usize> = answer.measurements.iter().map(|measurement| measurement.parts.len()).collect();
+        assert_eq!(pods, [50, 50, 0, 0, 0, 0], "the first checks come first");
+        let cells: usize = answer.measurements.iter().map(|measurement| parts::cells(&measurement.parts)).sum();
+        assert!(cells <= ANSWER_CELLS_MAX);
+        assert!(answer.measurements.iter().all(|measurement| measurement.tally.is_ok()));
     }
 
     #[test]

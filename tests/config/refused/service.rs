@@ -34,9 +34,9 @@ const SERVICE: &[Refused] = &[
     },
     Refused {
         replaced: "#service",
-        by: "safe_ratio = nan",
+        by: "safe_ratio = 101",
         told: &[
-            "services.shop.safe_ratio: NaN would call no canary safe that is only as good as control; write a number above 1, at most 100, such as 2 (line 4)",
+            "services.shop.safe_ratio: 101 would call nearly any canary safe; write a number above 1, at most 100, such as 2 (line 4)",
         ],
     },
     Refused {
