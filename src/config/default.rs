@@ -71,6 +71,7 @@ pub(super) const DEPLOY_WITHIN: SpanRule = span(seconds(2 * HOUR), seconds(1), s
 pub(super) const REPLY_WITHIN: SpanRule = span(seconds(MINUTE), TICK, seconds(HOUR));
 pub(super) const ATTEMPTS_MAX: CountRule = count(5, 1..=100);
 pub(super) const DRAINED_WITHIN: SpanRule = span(seconds(5 * MINUTE), TICK, seconds(DAY));
+pub(super) const POD_INCIDENT: SpanRule = span(seconds(3 * MINUTE), Duration::ZERO, seconds(HOUR));
 pub(super) const SAFE_RATIO: f64 = 2.0;
 /// Its default holds for nobody: unset, no stage ends before its bake time.
 pub(super) const BAKE_TIME_SHOWN_SAFE: SpanRule = span(Duration::ZERO, Duration::ZERO, seconds(30 * DAY));

@@ -82,6 +82,7 @@ impl Reading<'_> {
         let deploy_within = span("deploy_within", &written.deploy_within, default::DEPLOY_WITHIN);
         let reply_within = span("reply_within", &written.reply_within, default::REPLY_WITHIN);
         let drained_within = span("drained_within", &written.drained_within, default::DRAINED_WITHIN);
+        let pod_incident = span("pod_incident", &written.pod_incident, default::POD_INCIDENT);
         let shown_safe = written.bake_time_shown_safe.as_ref();
         let bake_time_shown_safe = shown_safe
             .map(|span| self.span(&key.name("bake_time_shown_safe"), Some(span), default::BAKE_TIME_SHOWN_SAFE));
@@ -113,6 +114,7 @@ impl Reading<'_> {
             reply_within,
             attempts_max: u32::try_from(attempts_max).unwrap_or(u32::MAX),
             drained_within,
+            pod_incident,
             safe_ratio,
             bake_time_shown_safe,
         })

@@ -131,6 +131,8 @@ pub(super) struct Service {
     pub(super) attempts_max: Option<u64>,
     /// Longest time the canary's traffic goes on after a rollback.
     pub(super) drained_within: Option<Span>,
+    /// How long one pod may fail by itself without that being proof.
+    pub(super) pod_incident: Option<Span>,
     /// A canary this many times as bad must not be called safe.
     pub(super) safe_ratio: Option<f64>,
     /// Least time at a stage even when the canary is shown safe.

@@ -83,6 +83,10 @@ pub struct ServicePolicy {
     /// How long after a rollback the canary's traffic may go on before a person is called.
     #[serde(with = "millis")]
     pub drained_within: Duration,
+    /// How long one pod may fail by itself without that being proof against the change. Where few pods carry the canary,
+    /// proof takes longer than this however bad it looks; hard limits do not wait.
+    #[serde(default = "pod_incident_before_it_was_asked_for", with = "millis")]
+    pub pod_incident: Duration,
     /// A canary this many times as bad as control must not be called safe; more than 1.
     #[serde(default = "safe_ratio_before_it_was_asked_for")]
     pub safe_ratio: f64,
@@ -90,6 +94,11 @@ pub struct ServicePolicy {
     /// once that is shown; one longer than a stage's bake time never shortens that stage. `None`: none ends early.
     #[serde(default, with = "millis_option")]
     pub bake_time_shown_safe: Option<Duration>,
+}
+
+/// What holds for a policy of a journal that is older than the setting.
+fn pod_incident_before_it_was_asked_for() -> Duration {
+    Duration::from_secs(180)
 }
 
 /// What holds for a policy of a journal that is older than the setting.

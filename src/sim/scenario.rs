@@ -286,6 +286,7 @@ fn policy(services: usize, rng: &mut StdRng) -> Arc<Policy> {
             reply_within: Duration::from_secs(20),
             attempts_max: rng.random_range(2..5),
             drained_within: MINUTE * 3,
+            pod_incident: if rng.random_bool(0.5) { MINUTE * 3 } else { Duration::ZERO },
             safe_ratio: 2.0,
             bake_time_shown_safe: None,
         };

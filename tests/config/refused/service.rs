@@ -34,6 +34,11 @@ const SERVICE: &[Refused] = &[
     },
     Refused {
         replaced: "#service",
+        by: "pod_incident = \"2h\"",
+        told: &["services.shop.pod_incident: 2h is too long; write 0s to 1h (line 4)"],
+    },
+    Refused {
+        replaced: "#service",
         by: "safe_ratio = 101",
         told: &[
             "services.shop.safe_ratio: 101 would call nearly any canary safe; write a number above 1, at most 100, such as 2 (line 4)",
