@@ -6,6 +6,7 @@
 //! learns from history ([`Calibration`]).
 
 mod calibration;
+pub mod planning;
 mod share_betting;
 
 use std::time::Duration;
