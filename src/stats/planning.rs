@@ -169,6 +169,15 @@ pub struct Criterion {
     pub log_threshold: f64,
 }
 
+impl Criterion {
+    /// What a check has to tell apart: a canary twice as bad must not be called safe, nor one a third beyond what is
+    /// tolerated, where that is more.
+    pub fn of(check: &Check, log_threshold: f64) -> Self {
+        let ratio_max = at_least_one(check.ratio_max);
+        Self { ratio_max, safe_ratio: (ratio_max * 4.0 / 3.0).max(2.0), log_threshold }
+    }
+}
+
 /// A load that lasts.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Leg {
