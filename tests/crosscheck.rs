@@ -162,7 +162,9 @@ fn forecasts_keep_to_the_information_limit() {
             share: number(given, "share"),
             block: Duration::from_secs(1),
             dispersion: 0.0,
+            inflation: 1.0,
             pace: Pace::Averaged,
+            growth_max: None,
         };
         let (limit, threshold) = (limit.as_f64().unwrap(), -number(given, "alpha").ln());
         let Some(forecast) = planning::time_to_detect(&load, number(given, "ratio"), 1.0, threshold).value() else {

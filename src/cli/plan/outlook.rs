@@ -182,7 +182,9 @@ fn load(
         share: 0.0,
         block: service.measure_every,
         dispersion: 0.0,
+        inflation: 1.0,
         pace: Pace::Betting,
+        growth_max: None,
     };
     Ok((Some(load), said.is_none()))
 }

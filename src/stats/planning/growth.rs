@@ -9,7 +9,7 @@
 //! best cell's is the growth, since the mixture ends up in it.
 //!
 //! The bad events of either arm are taken as Poisson in units of `phi = 1 + (K - 1) rho` events, `K` being the mean of
-//! both arms and `rho` the dispersion: `K` events that are correlated like this say as much as `K / phi` independent
+//! both arms and `rho` the dispersion (or in units of the inflation, if that is more): `K` events that are correlated like this say as much as `K / phi` independent
 //! ones.
 
 use super::Pace;
@@ -20,8 +20,6 @@ const WORSE: [f64; 5] = [1.5, 2.5, 5.0, 12.0, 40.0];
 const CLUSTERED: [f64; 3] = [0.0, 0.1, 1.0];
 /// Largest part of the possible stake that one bet may take.
 const BET_MAX: f64 = 0.9;
-/// Most by which one block may multiply a likelihood ratio.
-const FACTOR_MAX: f64 = 10.0;
 
 /// A mean up to which a count is taken outcome by outcome; above, at the points of [`NORMAL_POINTS`].
 const ENUMERATED_MAX: f64 = 6.0;
@@ -43,8 +41,23 @@ pub(super) struct Expected {
     pub(super) other: f64,
     /// The suspected arm's part of the traffic, above 0 and below 1.
     pub(super) share: f64,
-    /// How clustered bad events are, 0 to 1.
+    /// How bad events come together.
+    pub(super) clustered: Clustered,
+}
+
+/// How many correlated events weigh as much as one independent event.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Clustered {
+    /// Correlation between the events of one block, 0 to 1.
     pub(super) dispersion: f64,
+    /// No fewer than this, 1 or more.
+    pub(super) inflation: f64,
+}
+
+impl Clustered {
+    fn units(self, bad: f64) -> f64 {
+        (1.0 + (bad - 1.0).max(0.0) * self.dispersion).max(self.inflation)
+    }
 }
 
 /// One outcome of a block, in the mean of many.
@@ -57,8 +70,8 @@ struct Outcome {
 }
 
 /// Mean logarithm of a block's factor against "the suspected arm is at most `ratio_max` times as bad"; not above 0 where
-/// the test learns nothing.
-pub(super) fn growth(expected: &Expected, ratio_max: f64, pace: Pace) -> f64 {
+/// the test learns nothing. `block_most` bounds what one block adds to a likelihood ratio.
+pub(super) fn growth(expected: &Expected, ratio_max: f64, pace: Pace, block_most: f64) -> f64 {
     let outcomes = outcomes(expected);
     let tolerated = part_of_bad(ratio_max, expected.share);
     if !(tolerated > 0.0 && tolerated < 1.0) {
@@ -75,7 +88,9 @@ pub(super) fn growth(expected: &Expected, ratio_max: f64, pace: Pace) -> f64 {
         Pace::Averaged => best(
             &mut supposed
                 .iter()
-                .map(|supposed| mean(&|outcome| likelihood(outcome, *supposed, tolerated, expected.dispersion)))
+                .map(|supposed| {
+                    mean(&|outcome| likelihood(outcome, *supposed, tolerated, expected.clustered).min(block_most))
+                })
                 .chain([betting]),
         ),
     }
@@ -92,20 +107,15 @@ fn bet(outcome: &Outcome, supposed: f64, tolerated: f64, clustered: f64) -> f64 
     (stake * (outcome.part - tolerated)).ln_1p()
 }
 
-fn likelihood(outcome: &Outcome, supposed: f64, tolerated: f64, dispersion: f64) -> f64 {
-    let together = units(outcome.bad, dispersion);
+fn likelihood(outcome: &Outcome, supposed: f64, tolerated: f64, clustered: Clustered) -> f64 {
+    let together = clustered.units(outcome.bad);
     let here = outcome.part * (supposed / tolerated).ln();
     let elsewhere = (1.0 - outcome.part) * ((1.0 - supposed) / (1.0 - tolerated)).ln();
-    (outcome.bad * (here + elsewhere) / together).min(FACTOR_MAX.ln())
-}
-
-/// So many correlated events weigh as much as one independent event.
-fn units(bad: f64, dispersion: f64) -> f64 {
-    1.0 + (bad - 1.0).max(0.0) * dispersion
+    outcome.bad * (here + elsewhere) / together
 }
 
 fn outcomes(expected: &Expected) -> Vec<Outcome> {
-    let together = units(expected.suspect + expected.other, expected.dispersion);
+    let together = expected.clustered.units(expected.suspect + expected.other);
     let (suspect, other) = (law(expected.suspect / together), law(expected.other / together));
     let pairs = suspect.iter().flat_map(|one| other.iter().map(move |other| (*one, *other)));
     pairs
@@ -138,6 +148,8 @@ fn law(mean: f64) -> Vec<(f64, f64)> {
 mod tests {
     use super::*;
 
+    const ALONE: Clustered = Clustered { dispersion: 0.0, inflation: 1.0 };
+
     fn kl(p: f64, q: f64) -> f64 {
         p * (p / q).ln() + (1.0 - p) * ((1.0 - p) / (1.0 - q)).ln()
     }
@@ -147,28 +159,29 @@ mod tests {
         // The canary is as bad as the cell 5 supposes, so that the best cell is the right one.
         let (share, ratio_max, ratio) = (0.05, 1.25, 6.25);
         let rate = 1e-3;
-        let expected = Expected { suspect: rate * share * ratio, other: rate * (1.0 - share), share, dispersion: 0.0 };
+        let expected = Expected { suspect: rate * share * ratio, other: rate * (1.0 - share), share, clustered: ALONE };
         let limit = (expected.suspect + expected.other) * kl(part_of_bad(ratio, share), part_of_bad(ratio_max, share));
         for pace in [Pace::Betting, Pace::Averaged] {
-            let growth = growth(&expected, ratio_max, pace);
+            let growth = growth(&expected, ratio_max, pace, 10_f64.ln());
             assert!((growth / limit - 1.0).abs() < 0.01, "{growth} against {limit}");
         }
     }
 
     #[test]
     fn one_block_adds_no_more_than_its_factor_may() {
-        let expected = Expected { suspect: 1e9, other: 1e3, share: 0.25, dispersion: 0.0 };
+        let expected = Expected { suspect: 1e9, other: 1e3, share: 0.25, clustered: ALONE };
         let bound = (1.0 + 0.9 * (1.0 / part_of_bad(1.25, 0.25) - 1.0)).ln();
-        let betting = growth(&expected, 1.25, Pace::Betting);
+        let betting = growth(&expected, 1.25, Pace::Betting, 2.0);
         assert!(betting <= bound && betting > 0.9 * bound, "{betting} against {bound}");
-        assert!(growth(&expected, 1.25, Pace::Averaged) <= 10_f64.ln());
+        assert!(growth(&expected, 1.25, Pace::Averaged, 2.0) <= 2.0);
     }
 
     #[test]
     fn clustered_events_say_less() {
         let with = |dispersion| {
-            let expected = Expected { suspect: 20.0, other: 60.0, share: 0.05, dispersion };
-            growth(&expected, 1.25, Pace::Averaged)
+            let clustered = Clustered { dispersion, inflation: 1.0 };
+            let expected = Expected { suspect: 20.0, other: 60.0, share: 0.05, clustered };
+            growth(&expected, 1.25, Pace::Averaged, 2.0)
         };
         assert!(with(0.0) > with(0.1) && with(0.1) > with(1.0) && with(1.0) > 0.0);
     }
