@@ -366,6 +366,47 @@ async fn a_plan_is_made_for_any_diff_that_git_writes() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_at_a_known_traffic_says_what_each_stage_could_see() {
+    let ladder = &[("1%", "10s"), ("10%", "1m"), ("50%", "2m"), ("100%", "1s")];
+    let house = House::build(Furnishing { ladder, ..Furnishing::default() }).await;
+    let diff = house.pull(7).diff;
+    let of = |more: &[&str]| plan(&house, diff.as_bytes(), more);
+    let traffic = ["--requests-per-second", "2000", "--requests-per-second", "errors on /checkout=20"];
+    let (code, out, err) = told(of(&[&traffic[..], &["--bad-rate", "errors=0.5%"]].concat()));
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    for words in [
+        "errors: 2000 requests/s, 0.5% bad\n",
+        "errors on /checkout: 20 requests/s, 0.1% bad, which is assumed",
+        "Stage 1: 1% for 10s\n",
+        "BLIND to errors 2x in 10s: that takes ",
+        "Stage 3: 50% for 2m\n",
+        "No control is left",
+    ] {
+        assert!(out.contains(words), "no {words:?} in {out}");
+    }
+    let third = out.split("Stage 3").nth(1).unwrap();
+    assert!(!third.contains("BLIND to errors 2x"), "{third}");
+    let (_, json, _) = told(of(&[&traffic[..], &["--json"]].concat()));
+    let json: Value = serde_json::from_str(&json).unwrap();
+    let first = &json["stages"][0]["checks"][0];
+    assert_eq!((&first["check"], &first["is_assumed"]), (&"errors".into(), &true.into()), "{first}");
+    assert!(first["outlook"]["fivefold"]["is"]["secs"].as_u64().is_some(), "{first}");
+    assert_eq!(json["stages"][3]["checks"][0]["outlook"]["twice"]["never"], "no_control");
+
+    for (more, code, words) in [
+        (&["--requests-per-second", "0"][..], 2, "is no traffic: write a number above 0"),
+        (&["--requests-per-second", "many"], 2, "is no traffic"),
+        (&["--bad-rate", "0.5%"], 2, "--requests-per-second"),
+        (&["--requests-per-second", "9", "--bad-rate", "0.5"], 2, "write per cent above 0%"),
+        (&["--requests-per-second", "9", "--bad-rate", "100%"], 1, "write less than 100%"),
+        (&["--requests-per-second", "9", "--bad-rate", "typo=1%"], 1, "no check `typo`; its checks are: errors"),
+        (&["--requests-per-second", "errors=9"], 1, "say the traffic of `errors on /checkout` too"),
+    ] {
+        assert_refused(of(more), code, &[words]);
+    }
+}
+
 /// The bytes with one part replaced, which is there once.
 fn replaced(bytes: &[u8], part: &[u8], by: &[u8]) -> Vec<u8> {
     let at = bytes.windows(part.len()).position(|window| window == part).unwrap();

@@ -1,4 +1,7 @@
-//! `plan`: the checks that a diff or a pull request would get, with the reasons, and what was refused.
+//! `plan`: the checks that a diff or a pull request would get, with the reasons, and what was refused; at a known traffic
+//! also what each stage could see.
+
+mod outlook;
 
 use std::{io::Read, path::PathBuf, process::ExitCode};
 
@@ -12,6 +15,7 @@ use crate::{
     stats,
 };
 
+use self::outlook::{BadRate, Named, RequestsPerSecond, StageOutlook};
 use super::assemble;
 
 /// What was typed.
@@ -30,9 +34,24 @@ pub(super) struct Args {
     /// The configuration file
     #[arg(long, short, env = "TOLLGATE_CONFIG", default_value = "tollgate.toml")]
     config: PathBuf,
+    /// Requests of the service in a second: says what each stage could see. `NAME=N` for a check that sees fewer
+    #[arg(long, value_name = "[CHECK=]N")]
+    requests_per_second: Vec<Named<RequestsPerSecond>>,
+    /// How much is bad on the old version, such as `0.5%`; `NAME=0.5%` for one check
+    #[arg(long, value_name = "[CHECK=]PERCENT", requires = "requests_per_second")]
+    bad_rate: Vec<Named<BadRate>>,
     /// Write the plan as JSON
     #[arg(long)]
     json: bool,
+}
+
+/// What is written as JSON.
+#[derive(serde::Serialize)]
+struct Written<'a> {
+    #[serde(flatten)]
+    admission: Admission,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stages: Option<Vec<StageOutlook<'a>>>,
 }
 
 pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
@@ -51,10 +70,11 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     let draft = plan::heuristic_draft(&diff, &service.bounds.catalogue);
     let admission = plan::admit(draft, &service.bounds, &stats::served());
+    let stages = outlook::of(service, admission.plan.checks(), &args.requests_per_second, &args.bad_rate)?;
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&admission)?);
+        println!("{}", serde_json::to_string_pretty(&Written { admission, stages })?);
     } else {
-        print!("{}", render(name, &admission));
+        print!("{}{}", render(name, &admission), stages.as_deref().map(outlook::render).unwrap_or_default());
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -8,6 +8,7 @@
 mod calibration;
 mod counts;
 mod multiplicity;
+pub mod planning;
 mod share_betting;
 mod share_process;
 mod strata;
