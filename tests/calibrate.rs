@@ -1,6 +1,8 @@
 //! `tollgate calibrate`, the real binary: a short run of the suites. It fails where one of our tests takes back harmless
 //! rollouts more often than it promises, where it has become blind, or where the figures depend on the machine.
 
+#![expect(clippy::expect_used, reason = "a test that cannot go on has failed")]
+
 use std::{
     collections::BTreeMap,
     fs,

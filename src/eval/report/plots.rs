@@ -58,7 +58,7 @@ pub(super) fn false_rollbacks(found: &Found) -> Vec<Plot> {
 
 fn family_plot(methods: &[Method], rows: &[&Row<Rate>]) -> String {
     let height = TOP + LINE * methods.len() as f64;
-    let scale = Log { low: 1e-4, high: 1.0, from: LABELS + 16.0, to: WIDTH - 12.0 };
+    let scale = Log { low: 1e-4, high: 1.0, from: LABELS + 16.0, to: WIDTH - 20.0 };
     let mut svg = open(WIDTH, height + 24.0);
     for tick in scale.ticks() {
         let x = scale.at(tick);

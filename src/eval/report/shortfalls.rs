@@ -4,8 +4,9 @@ use serde::Serialize;
 
 use super::{Found, Row, percent};
 use crate::eval::{
-    calibration::{Standing, exception, standing},
+    calibration::{Rate, Standing, exception, standing},
     power::{Delay, TELLING},
+    suite::Method,
 };
 
 /// What sort of shortfall it is, the worst first.
@@ -40,54 +41,52 @@ const SLOW: f64 = 2.0;
 /// Examples that are named of each kind.
 const NAMED: usize = 4;
 
+/// The cases of one family in which a method has the same shortfall.
+struct Group<'a> {
+    kind: Kind,
+    method: &'a Method,
+    family: &'a str,
+    cases: Vec<(&'a Row<Rate>, &'a Rate)>,
+}
+
 impl Found {
     /// Where it falls short.
     pub fn shortfalls(&self) -> Vec<Shortfall> {
         let mut shortfalls = self.false_rollbacks();
-        shortfalls.extend(self.slow());
-        shortfalls.extend(self.missed());
+        let mut tables: Vec<&str> = self.harmful.iter().map(|row| row.table).collect();
+        tables.dedup();
+        shortfalls.extend(tables.iter().filter_map(|table| self.slow(table)));
+        shortfalls.extend(tables.iter().filter_map(|table| self.missed(table)));
         shortfalls.extend(self.outrun());
         shortfalls
     }
 
+    /// One for each method and family, with the worst of its cases.
     fn false_rollbacks(&self) -> Vec<Shortfall> {
-        let mut shortfalls: Vec<_> = self
-            .broken()
-            .map(|(method, row, rate)| {
-                let known = exception(self.exceptions, method, row.family);
-                let figures = format!(
-                    "{}: {} of {} harmless rollouts taken back ({}%, at least {}%) in {}",
-                    method.name,
-                    rate.hits,
-                    rate.runs,
-                    percent(rate.share),
-                    percent(rate.lower),
-                    row.told()
-                );
-                match known {
-                    Some(exception) => {
-                        Shortfall { kind: Kind::Known, told: format!("{figures}. Known: {}.", exception.reason) }
-                    }
-                    None => Shortfall { kind: Kind::Broken, told: format!("{figures}.") },
+        let mut groups: Vec<Group<'_>> = Vec::new();
+        let mut too_few: Vec<&Rate> = Vec::new();
+        for (method, row, rate) in self.held() {
+            let kind = match standing(method, rate) {
+                Some(Standing::Broken) if exception(self.exceptions, method, row.family).is_some() => Kind::Known,
+                Some(Standing::Broken) => Kind::Broken,
+                Some(Standing::Open) if rate.hits > 0 => Kind::Open,
+                Some(Standing::Open) => {
+                    too_few.push(rate);
+                    continue;
                 }
-            })
-            .collect();
-        shortfalls.sort_by_key(|shortfall| shortfall.kind);
-        let open: Vec<_> =
-            self.held().filter(|(method, _, rate)| standing(method, rate) == Some(Standing::Open)).collect();
-        let (counted, too_few): (Vec<_>, Vec<_>) = open.into_iter().partition(|(_, _, rate)| rate.hits > 0);
-        shortfalls.extend(counted.iter().map(|(method, row, rate)| Shortfall {
-            kind: Kind::Open,
-            told: format!(
-                "{}: {} of {} harmless rollouts taken back in {}; the true rate may be up to {}%.",
-                method.name,
-                rate.hits,
-                rate.runs,
-                row.told(),
-                percent(rate.upper)
-            ),
-        }));
-        if let Some((_, _, rate)) = too_few.first() {
+                Some(Standing::Kept) | None => continue,
+            };
+            let is_it = |group: &&mut Group<'_>| {
+                group.kind == kind && group.method.name == method.name && group.family == row.family
+            };
+            match groups.iter_mut().find(is_it) {
+                Some(group) => group.cases.push((row, rate)),
+                None => groups.push(Group { kind, method, family: row.family, cases: vec![(row, rate)] }),
+            }
+        }
+        groups.sort_by_key(|group| group.kind);
+        let mut shortfalls: Vec<_> = groups.iter().filter_map(|group| self.of_family(group)).collect();
+        if let Some(rate) = too_few.first() {
             let told = format!(
                 "{} cells without a false rollback are open all the same: {} rollouts cannot show less than {}%.",
                 too_few.len(),
@@ -99,27 +98,45 @@ impl Found {
         shortfalls
     }
 
-    /// Cases on which a delay over its limit says something, with the delay of our first method.
-    fn telling(&self) -> impl Iterator<Item = (&Row<Delay>, f64, &Delay)> {
-        self.harmful.iter().filter_map(|row| {
+    fn of_family(&self, Group { kind, method, cases, .. }: &Group<'_>) -> Option<Shortfall> {
+        let (row, rate) = cases.iter().max_by(|(_, one), (_, other)| one.share.total_cmp(&other.share))?;
+        let more = if cases.len() > 1 { format!(", the worst of {} such cases", cases.len()) } else { String::new() };
+        let known = exception(self.exceptions, method, row.family).filter(|_| *kind == Kind::Known);
+        let known = known.map_or(String::new(), |exception| format!(" Known: {}.", exception.reason));
+        let told = format!(
+            "{}: {} of {} harmless rollouts taken back ({}%; at least {}%, at most {}%) in {}{more}.{known}",
+            method.name,
+            rate.hits,
+            rate.runs,
+            percent(rate.share),
+            percent(rate.lower),
+            percent(rate.upper),
+            row.told()
+        );
+        Some(Shortfall { kind: *kind, told })
+    }
+
+    /// Cases of one table on which a delay over its limit says something, with the delay of our first method.
+    fn telling(&self, table: &str) -> impl Iterator<Item = (&Row<Delay>, f64, &Delay)> {
+        self.harmful.iter().filter(move |row| row.table == table).filter_map(|row| {
             let limit = row.limit_seconds.filter(|limit| TELLING.contains(limit))?;
             Some((row, limit, row.cells.first()?))
         })
     }
 
-    fn slow(&self) -> Option<Shortfall> {
+    fn slow(&self, table: &str) -> Option<Shortfall> {
         let mut slow: Vec<_> = self
-            .telling()
+            .telling(table)
             .filter_map(|(row, limit, delay)| Some((row, delay.over(limit)?)))
             .filter(|(_, over)| *over > SLOW)
             .collect();
         slow.sort_by(|(_, one), (_, other)| other.total_cmp(one));
-        let all = self.telling().count();
+        let all = self.telling(table).count();
         (!slow.is_empty()).then(|| {
             let examples: Vec<_> =
                 slow.iter().take(NAMED).map(|(row, over)| format!("{over:.1}x in {}", row.told())).collect();
             let told = format!(
-                "{}: in {} of {all} cases the median delay is more than {SLOW} times the limit, worst {}.",
+                "{}: in {} of {all} cases of the {table} table the median delay is more than {SLOW} times the limit, worst {}.",
                 self.methods.first().map_or("", |method| method.name),
                 slow.len(),
                 examples.join("; ")
@@ -128,8 +145,8 @@ impl Found {
         })
     }
 
-    fn missed(&self) -> Option<Shortfall> {
-        let mut missed: Vec<_> = self.telling().filter(|(_, _, delay)| delay.median.is_none()).collect();
+    fn missed(&self, table: &str) -> Option<Shortfall> {
+        let mut missed: Vec<_> = self.telling(table).filter(|(_, _, delay)| delay.median.is_none()).collect();
         missed.sort_by(|(_, one, _), (_, other, _)| one.total_cmp(other));
         (!missed.is_empty()).then(|| {
             let examples: Vec<_> = missed
@@ -141,10 +158,10 @@ impl Found {
                 })
                 .collect();
             let told = format!(
-                "{}: in {} of {} cases whose limit is within the watch, half of the rollouts were not found: {}.",
+                "{}: in {} of {} cases of the {table} table, half of the rollouts were not found: {}.",
                 self.methods.first().map_or("", |method| method.name),
                 missed.len(),
-                self.telling().count(),
+                self.telling(table).count(),
                 examples.join("; ")
             );
             Shortfall { kind: Kind::Missed, told }
