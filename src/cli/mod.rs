@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 failed, 2 mistyped, 64 bad configuration, 130 stopped by Ctrl-C before the end.
 
 mod assemble;
+mod calibrate;
 mod check_config;
 pub mod client;
 pub mod command;
@@ -44,6 +45,8 @@ enum Command {
     Status(status::Args),
     /// Follow a running daemon
     Watch(watch::Args),
+    /// Measure false rollbacks and delays of the tests and their rivals on drawn rollouts
+    Calibrate(calibrate::Args),
     /// Write a stopped daemon's journal as JSON Lines
     Export(journal::ExportArgs),
     /// Build a journal from an export
@@ -83,6 +86,7 @@ pub fn run(cli: Cli) -> ExitCode {
             Command::CheckConfig(args) => check_config::run(&args),
             Command::Status(args) => status::run(args).await,
             Command::Watch(args) => watch::run(args).await,
+            Command::Calibrate(args) => calibrate::run(&args),
             Command::Export(args) => journal::export(&args),
             Command::Restore(args) => journal::restore(&args),
             Command::Order(order) => command::run(command::Args { order }).await,

@@ -1,4 +1,19 @@
 //! How good are the decisions? Generated noise and regressions through the tests and through our rivals' methods, on the
 //! same draws; figures out.
+//!
+//! [`suite::SUITES`] is the one list of what is tried. A suite is an entry there and a file with its cases ([`counts`] is
+//! the model): each case draws one rollout from a seed and says when each contender rolled it back. [`trial`] runs the
+//! cases over and over, [`calibration`] counts the harmless ones that were rolled back, [`power`] times the harmful ones,
+//! and [`report`] writes both down.
 
+pub mod calibration;
+pub mod contender;
+pub mod counts;
+pub mod intervals;
+pub mod limit;
 pub mod noise;
+pub mod peers;
+pub mod power;
+pub mod report;
+pub mod suite;
+pub mod trial;

@@ -8,8 +8,9 @@
 use std::f64::consts::TAU;
 
 use rand::{Rng, rngs::StdRng};
-use rand_distr::{Binomial, Distribution, Gamma, Geometric, Poisson, StandardNormal};
+use rand_distr::{Binomial, Distribution, Gamma, Geometric, StandardNormal};
 
+use super::intervals::ln_gamma;
 use crate::domain::Counts;
 
 /// Seconds from one scrape to the next.
@@ -132,9 +133,17 @@ impl Drift {
 const HEAVY_ERRORS: f64 = 0.27;
 const HEAVY_REQUESTS: f64 = 0.01;
 
-/// Draws one rollout.
+/// Draws one rollout whose pods all get the same traffic.
 pub fn draw(shape: &Shape, rng: &mut StdRng) -> Vec<Scrape> {
+    draw_weighted(shape, shape.canary_pods as f64 / PODS as f64, rng)
+}
+
+/// Draws one rollout whose canary gets `share` of the traffic, however many pods it has; pods of `baseline` get as much
+/// as canary pods.
+pub fn draw_weighted(shape: &Shape, share: f64, rng: &mut StdRng) -> Vec<Scrape> {
     let pods = PODS + shape.canary_pods;
+    let each_canary = shape.requests_per_scrape * share / shape.canary_pods.max(1) as f64;
+    let each_control = shape.requests_per_scrape * (1.0 - share) / (PODS - shape.canary_pods.min(PODS - 1)) as f64;
     let steady = shape.family == Family::Independent;
     let phase = rng.random_range(0.0..TAU);
     let mut traffic = Drift::new(1, 0.15, 120.0, rng);
@@ -148,7 +157,6 @@ pub fn draw(shape: &Shape, rng: &mut StdRng) -> Vec<Scrape> {
     let mut own = Drift::new(pods, deviation, memory, rng);
     let episodes = episodes(shape, pods, rng);
     // The heavy users' arms: the canary's share of them, for the whole rollout.
-    let share = shape.canary_pods as f64 / PODS as f64;
     let on_canary: [bool; TENANTS] = std::array::from_fn(|_| rng.random_bool(share));
     let mut echoes = vec![0_u64; pods];
     (0..shape.scrapes)
@@ -156,7 +164,6 @@ pub fn draw(shape: &Shape, rng: &mut StdRng) -> Vec<Scrape> {
             let at = scrape as f64 * SCRAPE_SECONDS;
             let swing =
                 if steady { 1.0 } else { (1.0 + 0.5 * (TAU * at / 86_400.0 + phase).sin()) * traffic.level[0].exp() };
-            let requests = shape.requests_per_scrape / PODS as f64 * swing;
             let counts: Vec<Counts> = (0..pods)
                 .map(|pod| {
                     let mut log_rate =
@@ -166,10 +173,12 @@ pub fn draw(shape: &Shape, rng: &mut StdRng) -> Vec<Scrape> {
                     }
                     let worse = if pod < shape.canary_pods { shape.ratio } else { 1.0 };
                     let rate = ((shape.error_rate * log_rate.exp()).min(0.9) * worse).min(0.95);
-                    pod_counts(shape.family, requests, rate, &mut echoes[pod], rng)
+                    let is_control = (shape.canary_pods..PODS).contains(&pod);
+                    let requests = if is_control { each_control } else { each_canary };
+                    pod_counts(shape.family, requests * swing, rate, &mut echoes[pod], rng)
                 })
                 .collect();
-            let (mut traffic_drawn, tenants) = split(shape, counts, &on_canary, requests * PODS as f64, rng);
+            let (mut traffic_drawn, tenants) = split(shape, counts, &on_canary, shape.requests_per_scrape * swing, rng);
             traffic.advance(rng);
             shared.advance(rng);
             if deviation > 0.0 {
@@ -209,15 +218,18 @@ fn episodes(shape: &Shape, pods: usize, rng: &mut StdRng) -> Vec<Vec<f64>> {
     added
 }
 
-/// One pod's scrape.
+/// One pod's scrape. Requests come at random, so those that fail and those that do not are independent of each other:
+/// two Poisson draws are the same as one and a binomial, and cheaper.
 fn pod_counts(family: Family, requests: f64, rate: f64, echo: &mut u64, rng: &mut StdRng) -> Counts {
-    let total = poisson(requests, rng);
     if family != Family::RetryClusters {
-        return Counts { bad: binomial(total, rate, rng), total };
+        let bad = poisson(requests * rate, rng);
+        return Counts { bad, total: bad + poisson(requests * (1.0 - rate), rng) };
     }
     const CLUSTER: f64 = 8.0;
+    let clusters = poisson(requests * rate / CLUSTER, rng);
+    let total = clusters + poisson(requests * (1.0 - rate / CLUSTER), rng);
     let mut bad = std::mem::take(echo);
-    for _ in 0..binomial(total, rate / CLUSTER, rng) {
+    for _ in 0..clusters {
         let size = 1 + geometric(1.0 / CLUSTER, rng);
         bad += size - size / 3;
         *echo += size / 3;
@@ -260,8 +272,52 @@ pub fn normal(rng: &mut StdRng) -> f64 {
 }
 
 /// A Poisson draw; 0 for a mean that is not above 0.
+///
+/// Most of the time of the suites goes here, so small means are inverted from one uniform draw and large ones are taken by
+/// transformed rejection. Source: Hoermann, "The transformed rejection method for generating Poisson random variables"
+/// (1993), algorithm PTRS.
 pub fn poisson(mean: f64, rng: &mut StdRng) -> u64 {
-    Poisson::new(mean).map_or(0, |law| law.sample(rng) as u64)
+    if mean.is_nan() || mean <= 0.0 {
+        return 0;
+    }
+    if mean < 10.0 {
+        return inverted_poisson(mean, rng);
+    }
+    let log_mean = mean.ln();
+    let b = 0.931 + 2.53 * mean.sqrt();
+    let a = -0.059 + 0.024_83 * b;
+    let inverse_alpha = 1.1239 + 1.1328 / (b - 3.4);
+    let accepted = 0.9277 - 3.6224 / (b - 2.0);
+    loop {
+        let u = rng.random::<f64>() - 0.5;
+        let v = rng.random::<f64>();
+        let us = 0.5 - u.abs();
+        let k = ((2.0 * a / us + b) * u + mean + 0.43).floor();
+        if us >= 0.07 && v <= accepted {
+            return k as u64;
+        }
+        if k < 0.0 || (us < 0.013 && v > us) {
+            continue;
+        }
+        let log_probability = k * log_mean - mean - ln_gamma(k + 1.0);
+        if v.ln() + inverse_alpha.ln() - (a / (us * us) + b).ln() <= log_probability {
+            return k as u64;
+        }
+    }
+}
+
+/// The smallest count that is as likely not to be exceeded as a uniform draw says.
+fn inverted_poisson(mean: f64, rng: &mut StdRng) -> u64 {
+    let mut left = rng.random::<f64>();
+    let mut probability = (-mean).exp();
+    let mut k = 0.0;
+    // Beyond 100 the probability is below the precision of the draw.
+    while left >= probability && k < 100.0 {
+        left -= probability;
+        k += 1.0;
+        probability *= mean / k;
+    }
+    k as u64
 }
 
 fn binomial(n: u64, p: f64, rng: &mut StdRng) -> u64 {
@@ -306,6 +362,29 @@ mod tests {
             let share = canary.total as f64 / (canary.total + control.total) as f64;
             assert!((share - 0.25).abs() < 0.01, "{}: {share}", family.name());
         }
+    }
+
+    #[test]
+    fn poisson_draws_have_the_laws_probabilities() {
+        for mean in [0.02, 0.7, 4.0, 9.9, 10.1, 37.0, 700.0] {
+            let mut rng = StdRng::seed_from_u64(11);
+            let drawn: Vec<f64> = (0..40_000).map(|_| poisson(mean, &mut rng) as f64).collect();
+            let n = drawn.len() as f64;
+            let average = drawn.iter().sum::<f64>() / n;
+            let variance = drawn.iter().map(|k| (k - average).powi(2)).sum::<f64>() / n;
+            assert!((average - mean).abs() < 4.0 * (mean / n).sqrt(), "mean {average} instead of {mean}");
+            assert!((variance / mean - 1.0).abs() < 4.0 * ((2.0 + 1.0 / mean) / n).sqrt(), "{variance} at {mean}");
+            // The distribution itself, at a few points around the middle.
+            for k in [mean.floor() - mean.sqrt().floor(), mean.floor(), mean.floor() + mean.sqrt().ceil()] {
+                let law: f64 = (0..=k.max(0.0) as u64)
+                    .map(|i| (i as f64 * mean.ln() - mean - ln_gamma(i as f64 + 1.0)).exp())
+                    .sum();
+                let share = drawn.iter().filter(|drawn| **drawn <= k.max(0.0)).count() as f64 / n;
+                assert!((share - law).abs() < 4.0 * (law * (1.0 - law) / n).sqrt() + 1e-4, "{share}, {law} at {mean}");
+            }
+        }
+        let mut rng = StdRng::seed_from_u64(1);
+        assert_eq!((poisson(0.0, &mut rng), poisson(-1.0, &mut rng), poisson(f64::NAN, &mut rng)), (0, 0, 0));
     }
 
     #[test]
