@@ -242,6 +242,7 @@ pub fn ratio_check(ratio_max: f64) -> Check {
         origin: Origin::Slo,
         rationale: Text::default(),
         lines: Vec::new(),
+        split: Default::default(),
     }
 }
 
