@@ -6,6 +6,9 @@
 //! learns from history ([`Calibration`]).
 
 mod calibration;
+mod latency;
+mod latency_edges;
+mod latency_pods;
 mod share_betting;
 
 use std::time::Duration;
@@ -13,6 +16,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use calibration::{Calibration, History};
+pub use latency::Latency;
 pub use share_betting::ShareBetting;
 
 use crate::domain::{Check, Concern, Counts, Direction, Interval, Reading, Sli, Tally};
@@ -28,7 +32,7 @@ pub struct Kind {
 }
 
 /// Every test there is.
-pub const TESTS: &[Kind] = &[share_betting::KIND];
+pub const TESTS: &[Kind] = &[share_betting::KIND, latency::KIND];
 
 /// The kinds of SLI that some test decides.
 pub fn served() -> Vec<&'static str> {
@@ -90,17 +94,23 @@ pub trait SequentialTest {
 pub enum Running {
     /// See [`ShareBetting`].
     ShareBetting(ShareBetting),
+    /// See [`Latency`].
+    Latency(Latency),
 }
 
 impl Running {
     /// The test that serves a check.
-    pub fn start(_check: &Check) -> Self {
-        Self::ShareBetting(ShareBetting::start())
+    pub fn start(check: &Check) -> Self {
+        match &check.sli {
+            Sli::Latency { .. } => Self::Latency(Latency::start()),
+            _ => Self::ShareBetting(ShareBetting::start()),
+        }
     }
 
     fn test(&self) -> &dyn SequentialTest {
         match self {
             Self::ShareBetting(test) => test,
+            Self::Latency(test) => test,
         }
     }
 }
@@ -109,6 +119,7 @@ impl SequentialTest for Running {
     fn observe(&mut self, setting: &Setting<'_>, block: &Block<'_>) {
         match self {
             Self::ShareBetting(test) => test.observe(setting, block),
+            Self::Latency(test) => test.observe(setting, block),
         }
     }
 

@@ -33,7 +33,7 @@ use crate::domain::{Counts, Direction, Sli};
 
 pub(super) const KIND: Kind = Kind {
     name: "share_betting",
-    serves: &["ratio", "latency", "events_per_traffic"],
+    serves: &["ratio", "events_per_traffic"],
     summary: "bets on the canary's share of the bad events, given its share of the traffic",
 };
 
