@@ -103,6 +103,8 @@ pub struct Shape {
     pub family: Family,
     /// Upper bucket bounds, in seconds, rising.
     pub bounds: Vec<f64>,
+    /// Median latency in seconds; the 99th percentile is ten times that.
+    pub median_seconds: f64,
     /// Requests of both arms in one scrape, on average.
     pub requests_per_scrape: f64,
     /// Canary pods, of [`PODS`] that share the traffic evenly: 1 is 5%, 5 are 25%.
@@ -158,8 +160,7 @@ fn sum(histograms: &[Histogram]) -> Histogram {
     Histogram { bounds: first.bounds.clone(), counts }
 }
 
-/// The logarithm of the median latency in seconds, and the standard deviation of the logarithm.
-const LOG_MEDIAN: f64 = -std::f64::consts::LN_10;
+/// The standard deviation of the logarithm of the latency.
 const LOG_DEVIATION: f64 = 1.0;
 /// Endpoints: part of the traffic, and how many times slower than the first. Each has less spread than all together.
 const ENDPOINTS: [(f64, f64); 3] = [(0.6, 0.6), (0.3, 1.5), (0.1, 6.0)];
@@ -306,7 +307,7 @@ fn pod_counts(
 ) -> Histogram {
     let mut counts = vec![0; shape.bounds.len() + 1];
     if segments.is_empty() {
-        counts = law.draw(poisson(requests, rng), &shape.bounds, LOG_MEDIAN, LOG_DEVIATION, rng);
+        counts = law.draw(poisson(requests, rng), &shape.bounds, shape.median_seconds.ln(), LOG_DEVIATION, rng);
         return Histogram { bounds: shape.bounds.clone(), counts };
     }
     let slow_asked = match shape.family {
@@ -316,7 +317,7 @@ fn pod_counts(
     for (i, ((part, slower), segment)) in ENDPOINTS.iter().zip(segments).enumerate() {
         let asked = if i == ENDPOINTS.len() - 1 { slow_asked } else { 1.0 };
         let n = poisson(requests * part * asked, rng);
-        let drawn = law.draw(n, &shape.bounds, LOG_MEDIAN + slower.ln(), ENDPOINT_DEVIATION, rng);
+        let drawn = law.draw(n, &shape.bounds, shape.median_seconds.ln() + slower.ln(), ENDPOINT_DEVIATION, rng);
         for ((sum, of_segment), n) in counts.iter_mut().zip(&mut segment.counts).zip(drawn) {
             *sum += n;
             *of_segment += n;
@@ -357,6 +358,7 @@ mod tests {
         Shape {
             family,
             bounds: DEFAULT_BOUNDS.to_vec(),
+            median_seconds: 0.1,
             requests_per_scrape: 3000.0,
             canary_pods: 5,
             effect,

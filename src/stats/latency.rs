@@ -17,12 +17,13 @@
 //! What is tolerated: at the check's own edge `ratio_max` times as many slow requests; elsewhere a shift of a fifth of its
 //! logarithm (4.5% slower at 1.25, where the logarithm has a standard deviation of 1). Nowhere less than what pods of
 //! one version differ: that spread is learnt from control's pods in past windows, over windows of growing length up to
-//! four minutes, which is as long as one pod needs for a proof. Learnt before the window it is used on, it leaves the
+//! four minutes, about as long as one pod needs for a proof. Learnt before the window it is used on, it leaves the
 //! test valid against "not worse than tolerated".
 //!
 //! With two or more canary pods the evidence is the least of all requests' and of what is left without each of three
-//! groups of pods: one bad pod proves nothing. With one or two pods no scrape may multiply the evidence by more than
-//! 1.8, so that three bad minutes of one pod are no proof even if every edge agrees.
+//! groups of pods: one bad pod proves nothing. Besides, the logarithm of the evidence may not rise faster than a limit:
+//! what rises faster is taken back, which leaves a supermartingale one. From no evidence, three bad minutes of a canary's
+//! only pod (12 scrapes) reach 6.84, short of the 6.91 of 1 in 1000; a fourth minute may do.
 //!
 //! Where both arms' traffic is told apart by segments, the expected share is that within segments, weighted by what fell
 //! above the edge (Mantel and Haenszel): another mix of endpoints is no regression. A segment of one arm only then
@@ -57,31 +58,33 @@ pub(super) const KIND: Kind = Kind {
 
 /// How many times the tolerated odds the canary might have at an edge, and how clustered slow requests might be inside
 /// one window, for betting on the share.
-const BETS: [(f64, f64); 3] = [(1.4, 0.0), (3.0, 0.0), (10.0, 0.1)];
+const BETS: [(f64, f64); 2] = [(2.0, 0.0), (8.0, 0.1)];
 /// How many times the tolerated odds, for the likelihood ratio.
-const WORSE: [f64; 3] = [1.3, 2.2, 8.0];
+const WORSE: [f64; 3] = [1.4, 2.5, 8.0];
 /// How much more than the tolerated shift, in standard deviations, for the likelihood ratio of the whole.
 const SHIFTED: [f64; 3] = [0.06, 0.16, 0.4];
 const CELLS: usize = BETS.len() + WORSE.len();
 /// Edges that are bet on: the check's own and all but the first of the others, which is there for the whole.
 pub(super) const SLOTS: usize = EDGES - 1;
 /// Part of the stake on the check's own edge, on each other edge, and on the whole.
-const ON_SLOW: f64 = 0.25;
-const ON_EDGE: f64 = 0.125;
-const ON_WHOLE: f64 = 0.25;
+const ON_EDGES: [f64; SLOTS] = [0.2, 0.075, 0.075, 0.15, 0.15];
+const ON_WHOLE: f64 = 0.35;
 /// All requests, and what is left without each of three groups of canary pods.
 const VIEWS: usize = 4;
 
 /// Part of the stake that bets from the start; the rest waits.
-const STAKE_AT_START: f64 = 0.5;
+const STAKE_AT_START: f64 = 0.7;
 /// Part of what waits that is fed in with each 15 seconds.
 const FED_EACH_SCRAPE: f64 = 1.0 / 240.0;
 const SCRAPE_SECONDS: f64 = 15.0;
 /// Largest part of the possible stake that one bet may take.
 const BET_MAX: f64 = 0.9;
-/// Most that one scrape may multiply the evidence by: with few canary pods, and with three or more.
-const FACTOR_MAX_FEW: f64 = 1.8;
-const FACTOR_MAX_MANY: f64 = 10.0;
+/// Most that one window may multiply a cell by.
+const FACTOR_MAX: f64 = 10.0;
+/// How fast the logarithm of a view's evidence may rise: with each scrape, and in one go after it has not risen. With
+/// one or two canary pods, and with more.
+const RISE_FEW: (f64, f64) = (0.32, 3.0);
+const RISE_MANY: (f64, f64) = (0.5, 3.0);
 /// Wealth is kept below this so that it stays finite; capping keeps the guarantee.
 const WEALTH_MAX: f64 = 1e12;
 /// Shares of traffic are kept this far from 0 and 1.
@@ -92,6 +95,8 @@ const SHARE_MIN: f64 = 1e-9;
 struct Stakes {
     edges: [[f32; CELLS]; SLOTS],
     whole: [f32; SHIFTED.len()],
+    /// By how much the logarithm of the sum may rise in the next window.
+    may_rise: f32,
 }
 
 /// What one window multiplies each cell's wealth by.
@@ -102,7 +107,8 @@ struct Factors {
 
 impl Stakes {
     fn start() -> Self {
-        let mut stakes = Self { edges: [[0.0; CELLS]; SLOTS], whole: [0.0; SHIFTED.len()] };
+        let mut stakes =
+            Self { edges: [[0.0; CELLS]; SLOTS], whole: [0.0; SHIFTED.len()], may_rise: RISE_FEW.1 as f32 };
         stakes.multiply(&Factors { edges: [[1.0; CELLS]; SLOTS], whole: [1.0; SHIFTED.len()] }, STAKE_AT_START);
         stakes
     }
@@ -112,12 +118,27 @@ impl Stakes {
         let step = |wealth: &mut f32, factor: f64, fed: f64| {
             *wealth = ((f64::from(*wealth) + fed) * factor).min(WEALTH_MAX) as f32;
         };
-        for (slot, (edge, factors)) in self.edges.iter_mut().zip(&factors.edges).enumerate() {
-            let weight = if slot == 0 { ON_SLOW } else { ON_EDGE };
+        for ((edge, factors), weight) in self.edges.iter_mut().zip(&factors.edges).zip(ON_EDGES) {
             edge.iter_mut().zip(factors).for_each(|(w, factor)| step(w, *factor, fed * weight / CELLS as f64));
         }
         let fed = fed * ON_WHOLE / SHIFTED.len() as f64;
         self.whole.iter_mut().zip(&factors.whole).for_each(|(w, factor)| step(w, *factor, fed));
+    }
+
+    /// Takes back what rose faster than it may: a process that is lowered stays one. `waiting` is the stake that does
+    /// not bet.
+    fn limit(&mut self, before: f64, waiting: f64, scrapes: f64, rise: (f64, f64)) {
+        let (each, at_once) = rise;
+        let may_rise = (f64::from(self.may_rise) + each * scrapes).min(at_once.max(each * scrapes));
+        let bets = self.sum();
+        let most = before * may_rise.exp();
+        if bets + waiting > most && bets > 0.0 {
+            let keep = ((most - waiting) / bets).clamp(0.0, 1.0) as f32;
+            self.edges.iter_mut().flatten().chain(&mut self.whole).for_each(|wealth| *wealth *= keep);
+        }
+        let after = self.sum() + waiting;
+        let rose = if before > 0.0 && after > 0.0 { (after / before).ln() } else { 0.0 };
+        self.may_rise = (may_rise - rose).clamp(0.0, at_once) as f32;
     }
 
     fn sum(&self) -> f64 {
@@ -172,16 +193,18 @@ impl Latency {
     }
 
     fn bet(&mut self, arms: &Arms, tolerated: &Tolerated, scrapes: f64) {
-        let feed = self.waiting * (FED_EACH_SCRAPE * scrapes).min(1.0);
+        let waited = self.waiting;
+        let feed = waited * (FED_EACH_SCRAPE * scrapes).min(1.0);
         self.waiting -= feed;
-        let most = if arms.canary_pods.len() >= 3 { FACTOR_MAX_MANY } else { FACTOR_MAX_FEW };
-        let log_most = most.ln() * scrapes.min((FACTOR_MAX_MANY.ln() / most.ln()).max(1.0));
-        let all = arms.factors(&arms.canary, tolerated, log_most);
+        let rise = if arms.canary_pods.len() >= 3 { RISE_MANY } else { RISE_FEW };
+        let all = arms.factors(&arms.canary, tolerated);
         for (view, stakes) in self.views.iter_mut().enumerate() {
+            let before = stakes.sum() + waited;
             match arms.without_group(view) {
                 None => stakes.multiply(&all, feed),
-                Some(rest) => stakes.multiply(&arms.factors(&rest, tolerated, log_most), feed),
+                Some(rest) => stakes.multiply(&arms.factors(&rest, tolerated), feed),
             }
+            stakes.limit(before, self.waiting, scrapes, rise);
         }
     }
 
@@ -200,7 +223,7 @@ impl Latency {
         let bad = split.share(safe_ratio);
         for (wealth, power) in self.safe.iter_mut().zip(SAFE) {
             let log = split.log_ratio(split.share(safe_ratio.powf(power)), bad) / phi;
-            *wealth = (f64::from(*wealth) * log.min(FACTOR_MAX_MANY.ln()).exp()).min(WEALTH_MAX) as f32;
+            *wealth = (f64::from(*wealth) * log.min(FACTOR_MAX.ln()).exp()).min(WEALTH_MAX) as f32;
         }
     }
 }
@@ -314,19 +337,19 @@ impl Arms {
         (all > 0.0).then(|| Split { on_canary, all, theta: self.theta(canary, mix), q: (all / n).min(1.0) })
     }
 
-    fn factors(&self, canary: &Sample, tolerated: &Tolerated, log_most: f64) -> Factors {
+    fn factors(&self, canary: &Sample, tolerated: &Tolerated) -> Factors {
         let mut factors = Factors { edges: [[1.0; CELLS]; SLOTS], whole: [1.0; SHIFTED.len()] };
         for (slot, cells) in factors.edges.iter_mut().enumerate() {
             if let Some(split) = self.edges.bet_on(slot).and_then(|at| self.split(canary, at)) {
-                edge_factors(&split, slot, tolerated, log_most, cells);
+                edge_factors(&split, slot, tolerated, cells);
             }
         }
-        self.whole_factors(canary, tolerated, log_most, &mut factors.whole);
+        self.whole_factors(canary, tolerated, &mut factors.whole);
         factors
     }
 
     /// The likelihood ratio of a larger shift than tolerated, bucket by bucket between the chosen edges.
-    fn whole_factors(&self, canary: &Sample, tolerated: &Tolerated, log_most: f64, cells: &mut [f64]) {
+    fn whole_factors(&self, canary: &Sample, tolerated: &Tolerated, cells: &mut [f64]) {
         let both = self.control.plus(canary);
         let scores = self.edges.scores(&both);
         let supposed = |shift: f64| {
@@ -348,25 +371,24 @@ impl Arms {
                     log += split.log_ratio(share_of(theta, *worse), share_of(theta, *at_most));
                 }
             }
-            *factor = (log / phi).min(log_most).exp();
+            *factor = (log / phi).min(FACTOR_MAX.ln()).exp();
         }
     }
 }
 
 /// At one edge: betting on the canary's share, and the likelihood ratio.
-fn edge_factors(split: &Split, slot: usize, tolerated: &Tolerated, log_most: f64, cells: &mut [f64]) {
+fn edge_factors(split: &Split, slot: usize, tolerated: &Tolerated, cells: &mut [f64]) {
     let odds = tolerated.odds(slot, split.q);
     let pi = split.share(odds);
     let phi = tolerated.phi(slot, split.all, split.q);
-    let most = log_most.exp();
     let (bets, ratios) = cells.split_at_mut(BETS.len());
     for (factor, (worse, clustered)) in bets.iter_mut().zip(BETS) {
         let informative = split.all / (1.0 + (split.all - 1.0).max(0.0) * clustered);
         let lambda = ((split.share(odds * worse) - pi) * informative / (pi * (1.0 - pi))).clamp(0.0, BET_MAX / pi);
-        *factor = (1.0 + lambda * (split.on_canary / split.all - pi)).min(most);
+        *factor = (1.0 + lambda * (split.on_canary / split.all - pi)).min(FACTOR_MAX);
     }
     for (factor, worse) in ratios.iter_mut().zip(WORSE) {
-        *factor = (split.log_ratio(split.share(odds * worse), pi) / phi).min(log_most).exp();
+        *factor = (split.log_ratio(split.share(odds * worse), pi) / phi).min(FACTOR_MAX.ln()).exp();
     }
 }
 
@@ -454,5 +476,219 @@ impl Ratio {
             estimate * (outward * inside).exp()
         };
         Some((estimate, Interval { low: end(-1.0), high: end(1.0) }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rand::{SeedableRng, rngs::StdRng};
+
+    use super::*;
+    use crate::{
+        domain::{Check, CheckName, Direction, Histogram, Origin, Part, Selector, Weight},
+        eval::noise_latency::{DEFAULT_BOUNDS, Effect, Family, Scrape, Shape, draw, native_bounds},
+        stats::Calibration,
+    };
+
+    const PROOF: f64 = 6.907_756;
+
+    fn check(slow_above_seconds: f64) -> Check {
+        Check {
+            name: CheckName::new("slow"),
+            sli: Sli::Latency { histogram: Selector::metric("seconds"), slow_above_seconds },
+            direction: Direction::HigherIsWorse,
+            ratio_max: 1.25,
+            limit: None,
+            weight: Weight::Critical,
+            origin: Origin::Slo,
+            rationale: Text::default(),
+            lines: Vec::new(),
+        }
+    }
+
+    fn observe(test: &mut Latency, control: &Reading, canary: &Reading) {
+        let (check, calibration) = (check(0.5), Calibration::untrusted());
+        let setting = Setting { check: &check, calibration: &calibration, safe_ratio: 2.0 };
+        test.observe(&setting, &Block { control, canary, span: Duration::from_secs(15) });
+    }
+
+    fn shape(family: Family, effect: Effect, canary_pods: usize, scrapes: usize) -> Shape {
+        Shape {
+            family,
+            bounds: DEFAULT_BOUNDS.to_vec(),
+            median_seconds: 0.1,
+            requests_per_scrape: 3000.0,
+            canary_pods,
+            effect,
+            scrapes,
+        }
+    }
+
+    fn watch(shape: &Shape, seed: u64, see: impl Fn(&Scrape) -> (Reading, Reading)) -> (Option<usize>, Latency) {
+        let (mut test, mut proven) = (Latency::start(), None);
+        for (i, scrape) in draw(shape, &mut StdRng::seed_from_u64(seed)).iter().enumerate() {
+            let (control, canary) = see(scrape);
+            observe(&mut test, &control, &canary);
+            if proven.is_none() && test.log_e_value() >= PROOF {
+                proven = Some(i + 1);
+            }
+        }
+        (proven, test)
+    }
+
+    fn all_parts(scrape: &Scrape) -> (Reading, Reading) {
+        (scrape.control_reading(), scrape.canary_reading())
+    }
+
+    fn reading(bounds: &[f64], counts: &[u64]) -> Reading {
+        Reading::whole(Tally::Histogram(Histogram { bounds: bounds.to_vec(), counts: counts.to_vec() }))
+    }
+
+    #[test]
+    fn a_quarter_slower_is_proven_and_a_harmless_canary_is_shown_safe() {
+        let (proven, test) = watch(&shape(Family::Independent, Effect::Slower(1.25), 1, 60), 1, all_parts);
+        assert!(proven.is_some(), "{}", test.log_e_value());
+        let (ratio, interval) = test.effect().unwrap();
+        assert!(interval.low > 1.0 && interval.low < ratio && ratio < interval.high && interval.high < 3.0);
+        let (proven, test) = watch(&shape(Family::Independent, Effect::None, 1, 60), 1, all_parts);
+        assert_eq!(proven, None);
+        let (_, interval) = test.effect().unwrap();
+        assert!(interval.low < 1.0 && 1.0 < interval.high && test.log_e_safe() > 3.0);
+    }
+
+    #[test]
+    fn a_regression_of_the_slowest_percent_alone_is_proven() {
+        let (proven, _) = watch(&shape(Family::Independent, Effect::Delayed(0.01, 2.0), 5, 60), 2, all_parts);
+        assert!(proven.is_some());
+    }
+
+    #[test]
+    fn harmless_canaries_are_left_alone_in_every_family() {
+        for family in Family::ALL {
+            for canary_pods in [1, 5] {
+                let (proven, _) = watch(&shape(family, Effect::None, canary_pods, 120), 3, all_parts);
+                assert_eq!(proven, None, "{} with {canary_pods}", family.name());
+            }
+        }
+    }
+
+    #[test]
+    fn one_of_three_pods_ten_times_as_slow_proves_nothing_but_all_three_do() {
+        let pod = |i: usize, counts: [u64; 4]| Part {
+            kind: PartKind::Pod,
+            name: Text::new(format!("pod-{i}")),
+            tally: Tally::Histogram(Histogram { bounds: vec![0.1, 0.5, 1.0], counts: counts.to_vec() }),
+        };
+        let arm = |bad: usize, pods: usize| {
+            let parts: Vec<Part> =
+                (0..pods).map(|i| pod(i, if i < bad { [0, 10, 20, 70] } else { [50, 40, 8, 2] })).collect();
+            let tally = parts.iter().map(|part| part.tally.clone()).reduce(|a, b| a.plus(&b).unwrap()).unwrap();
+            Reading { tally, parts }
+        };
+        let after = |bad| {
+            let mut test = Latency::start();
+            (0..60).for_each(|_| observe(&mut test, &arm(0, 12), &arm(bad, 3)));
+            test.log_e_value()
+        };
+        assert!(after(1) < 0.0 && after(3) > PROOF, "{} {}", after(1), after(3));
+    }
+
+    #[test]
+    fn three_bad_minutes_of_one_pod_are_no_proof() {
+        let (fast, slow) =
+            (reading(&[0.1, 0.5, 1.0], &[9000, 900, 90, 10]), reading(&[0.1, 0.5, 1.0], &[0, 0, 0, 500]));
+        let mut test = Latency::start();
+        (0..12).for_each(|_| observe(&mut test, &fast, &slow));
+        assert!(test.log_e_value() < PROOF, "{}", test.log_e_value());
+        (0..8).for_each(|_| observe(&mut test, &fast, &slow));
+        assert!(test.log_e_value() > PROOF, "{}", test.log_e_value());
+    }
+
+    #[test]
+    fn another_mix_of_endpoints_is_no_regression_where_segments_are_told_apart() {
+        let shape = shape(Family::UserSplit, Effect::None, 1, 240);
+        let (_, with) = watch(&shape, 4, all_parts);
+        let (_, without) = watch(&shape, 4, |scrape| {
+            let (mut control, mut canary) = all_parts(scrape);
+            control.parts.retain(|part| part.kind == PartKind::Pod);
+            canary.parts.retain(|part| part.kind == PartKind::Pod);
+            (control, canary)
+        });
+        assert!(with.log_e_value() < 1.0 && without.log_e_value() > PROOF);
+    }
+
+    #[test]
+    fn a_hundred_and_sixty_native_bounds_are_as_good() {
+        let mut native = shape(Family::Independent, Effect::Slower(1.25), 5, 40);
+        let (classic, _) = watch(&native, 5, all_parts);
+        native.bounds = native_bounds();
+        let (proven, _) = watch(&native, 5, all_parts);
+        assert!(proven.unwrap().abs_diff(classic.unwrap()) <= 4, "{proven:?} {classic:?}");
+    }
+
+    #[test]
+    fn what_cannot_be_compared_changes_nothing() {
+        let sound = reading(&[0.1, 1.0], &[50, 40, 10]);
+        let mut test = Latency::start();
+        observe(&mut test, &sound, &sound);
+        let before = test.clone();
+        for other in [
+            reading(&[0.2, 2.0], &[5, 4, 90]),
+            reading(&[0.1, 1.0], &[0, 0, 0]),
+            reading(&[0.1, 1.0], &[5, 4]),
+            reading(&[1.0, 0.1], &[5, 4, 3]),
+            reading(&[f64::NAN, 0.1], &[5, 4, 3]),
+            reading(&[], &[]),
+            Reading::whole(Tally::Samples(vec![1.0])),
+        ] {
+            observe(&mut test, &sound, &other);
+            observe(&mut test, &other, &sound);
+        }
+        assert_eq!(test, before);
+    }
+
+    #[test]
+    fn evidence_stays_finite_whatever_comes() {
+        let odd = [0, 1, 3, u64::MAX / 2, u64::MAX];
+        for parts in [false, true] {
+            let mut test = Latency::start();
+            for i in 0..300_usize {
+                let counts: Vec<u64> = (0..3).map(|j| odd[(i * 7 + j * 3 + i / 5) % 5]).collect();
+                let mut canary = reading(&[0.1, 1.0], &counts);
+                let mut control = reading(&[0.1, 1.0], &[odd[i % 5], odd[(i / 3) % 5], odd[(i / 2) % 5]]);
+                if parts {
+                    for (n, arm) in [(3, &mut canary), (9, &mut control)] {
+                        let part = |kind, i| Part { kind, name: Text::new(format!("{i}")), tally: arm.tally.clone() };
+                        arm.parts = (0..n).map(|i| part(PartKind::Pod, i)).collect();
+                        arm.parts.push(part(PartKind::Segment, n));
+                    }
+                }
+                let calibration = Calibration { pod_log_sd: f64::NAN, dispersion: -1.0, ..Calibration::untrusted() };
+                let check = check([0.5, f64::NAN, f64::INFINITY, -1.0][i % 4]);
+                let setting = Setting { check: &check, calibration: &calibration, safe_ratio: f64::INFINITY };
+                test.observe(&setting, &Block { control: &control, canary: &canary, span: Duration::MAX });
+                assert!(test.log_e_value().is_finite() && test.log_e_safe().is_finite(), "{i} {test:?}");
+                assert!(test.effect().is_none_or(|(ratio, i)| (ratio + i.low + i.high).is_finite()), "{i}");
+            }
+            assert!(!format!("{test:?}").contains("NaN") && !format!("{test:?}").contains("inf"));
+        }
+    }
+
+    #[test]
+    fn a_test_kept_and_resumed_ends_bit_for_bit_alike_and_is_at_most_a_kibibyte() {
+        let drawn = draw(&shape(Family::PodOffset, Effect::Slower(1.1), 3, 60), &mut StdRng::seed_from_u64(6));
+        let (mut whole, mut resumed) = (Latency::start(), Latency::start());
+        for (i, scrape) in drawn.iter().enumerate() {
+            let (control, canary) = all_parts(scrape);
+            observe(&mut whole, &control, &canary);
+            observe(&mut resumed, &control, &canary);
+            if i % 20 == 10 {
+                resumed = postcard::from_bytes(&postcard::to_stdvec(&resumed).unwrap()).unwrap();
+            }
+        }
+        assert_eq!(whole, resumed);
+        assert!(postcard::to_stdvec(&whole).unwrap().len() <= 1024 && size_of::<Latency>() <= 1024);
     }
 }

@@ -6,13 +6,9 @@ use crate::domain::Histogram;
 pub(super) const EDGES: usize = 6;
 /// Buckets between that many edges.
 pub(super) const WHOLE: usize = EDGES + 1;
-/// Parts of the requests above an edge that are looked for. The first serves the whole distribution only.
-const TARGETS: [f64; EDGES - 1] = [0.8, 0.3, 0.08, 0.02, 0.003];
-/// An edge is of use where this part of the requests is above it.
-const ABOVE_MIN: f64 = 0.0002;
-const ABOVE_MAX: f64 = 0.98;
-/// Most above an edge that is bet on by itself, for the targets after the first.
-const BET_ABOVE_MAX: f64 = 0.55;
+/// For each further edge: between which parts of the requests it has above it. The first serves the whole distribution
+/// only. Fixed ranges, so that a slot goes on with the same edge while the distribution stands.
+const RANGES: [(f64, f64); EDGES - 1] = [(0.55, 0.98), (0.15, 0.55), (0.035, 0.15), (0.006, 0.035), (0.0002, 0.006)];
 
 /// The chosen edges.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,7 +16,7 @@ pub(super) struct Edges {
     bounds: [f64; EDGES],
     /// How many there are.
     pub(super) count: usize,
-    /// The place of the check's own edge, then of each target's, where there is one.
+    /// The place of the check's own edge, then of each range's, where there is one.
     pub(super) slots: [Option<usize>; EDGES],
 }
 
@@ -45,23 +41,11 @@ impl Edges {
         let slow = pooled.iter().position(|(bound, _)| *bound >= slow_above);
         let mut chosen: [Option<usize>; EDGES] = [None; EDGES];
         chosen[0] = slow;
-        for (slot, target) in TARGETS.into_iter().enumerate() {
-            let most = if slot == 0 { ABOVE_MAX } else { BET_ABOVE_MAX };
-            let mut best: Option<(f64, usize)> = None;
-            for (i, (_, above)) in pooled.iter().enumerate() {
-                let q = above / all;
-                let is_taken = chosen.iter().skip(1).any(|taken| *taken == Some(i));
-                if is_taken || !(ABOVE_MIN..=most).contains(&q) {
-                    continue;
-                }
-                let distance = (q / target).ln().abs();
-                if best.is_none_or(|(least, _)| distance < least) {
-                    best = Some((distance, i));
-                }
-            }
-            if let Some(place) = chosen.get_mut(slot + 1) {
-                *place = best.map(|(_, i)| i);
-            }
+        for (place, (least, most)) in chosen.iter_mut().skip(1).zip(RANGES) {
+            // In the middle of the range, on the scale of the logarithm.
+            let off = |above: f64| (above * above / (all * all * least * most)).ln().abs();
+            let within = pooled.iter().enumerate().filter(|(_, (_, above))| (least..most).contains(&(above / all)));
+            *place = within.min_by(|(_, one), (_, other)| off(one.1).total_cmp(&off(other.1))).map(|(i, _)| i);
         }
         let mut places: Vec<usize> = chosen.iter().flatten().copied().collect();
         places.sort_unstable();
@@ -97,7 +81,7 @@ impl Edges {
         (left == 0).then_some(sample)
     }
 
-    /// The place of the edge that is bet on in a slot: the check's own, then the targets after the first.
+    /// The place of the edge that is bet on in a slot: the check's own, then those of the ranges after the first.
     pub(super) fn bet_on(&self, slot: usize) -> Option<usize> {
         self.slots.get(if slot == 0 { 0 } else { slot + 1 }).copied().flatten()
     }

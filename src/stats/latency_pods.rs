@@ -21,16 +21,16 @@ const PODS_MIN: usize = 4;
 /// Longest window, in looks.
 const WINDOW_MAX: u8 = 16;
 /// How many standard deviations of a pod are tolerated, besides what is not known of the standard deviation itself.
-const POD_DEVIATIONS: f64 = 3.3;
+const POD_DEVIATIONS: f64 = 3.7;
 /// What is added to a learnt variance: so many times its own standard error.
-const STANDARD_ERRORS: f64 = 0.5;
+const STANDARD_ERRORS: f64 = 0.3;
 /// Part of the logarithm of `ratio_max` that is tolerated as a shift of the whole.
-const SHIFT_OF_RATIO: f64 = 0.2;
+const SHIFT_OF_RATIO: f64 = 0.15;
 /// By how much a shift of 1 changes the logarithm of the slow requests' rate, where 1% to 5% are slow.
 const LOG_RATE_PER_SHIFT: f64 = 2.5;
 /// Weight of what was assumed before, as the sum of squares that this much data has.
-const PRIOR_WHOLE: f64 = 1e6;
-const PRIOR_EDGE: f64 = 5e3;
+const PRIOR_WHOLE: f64 = 5e5;
+const PRIOR_EDGE: f64 = 1e2;
 /// Log margins are kept below this.
 const LOG_MARGIN_MAX: f64 = 3.0;
 
@@ -52,6 +52,12 @@ impl Moments {
 
     fn variance(self, before: f64, weight: f64) -> f64 {
         ((f64::from(self.excess) + before * weight) / (f64::from(self.scale) + weight)).max(0.0)
+    }
+
+    /// No more than is seen with some certainty: by a standard error above nothing.
+    fn beyond_doubt(self, weight: f64) -> f64 {
+        let (excess, scale) = (f64::from(self.excess), f64::from(self.scale));
+        ((excess - (2.0 * scale).sqrt()) / (scale + weight)).max(0.0)
     }
 
     fn standard_error(self, weight: f64) -> f64 {
@@ -138,7 +144,7 @@ impl Pods {
         let correlation = if control_pods >= PODS_MIN { 0.0 } else { finite(calibration.dispersion, 1.0) };
         let mut edge_variance = [0.0; SLOTS];
         for (variance, moments) in edge_variance.iter_mut().zip(self.at_edges) {
-            *variance = moments.variance(in_a_look * LOG_RATE_PER_SHIFT.powi(2), PRIOR_EDGE);
+            *variance = moments.beyond_doubt(PRIOR_EDGE);
         }
         Tolerated {
             shift: (SHIFT_OF_RATIO * log_ratio_max).max(POD_DEVIATIONS * pod_shift).min(LOG_MARGIN_MAX),

@@ -9,6 +9,7 @@ mod calibration;
 mod latency;
 mod latency_edges;
 mod latency_pods;
+mod quantile;
 mod share_betting;
 
 use std::time::Duration;
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 pub use calibration::{Calibration, History};
 pub use latency::Latency;
+pub use quantile::{Quantile, quantile};
 pub use share_betting::ShareBetting;
 
 use crate::domain::{Check, Concern, Counts, Direction, Interval, Reading, Sli, Tally};

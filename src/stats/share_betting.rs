@@ -19,7 +19,7 @@
 //!
 //! # Limits
 //! One window can multiply the wealth by at most `1 + 0.9 (1/pi - 1)`: at a share of 5% three or four bad windows are the
-//! least that can prove anything, at 50% twelve to fourteen. Latency is judged at one edge, gauges not at all.
+//! least that can prove anything, at 50% twelve to fourteen. Latency and gauges have tests of their own.
 //!
 //! The promise rests on the share that is expected of the canary, given all that came before. A user who has one version
 //! keeps it, so a single client that fails all the time, whichever version it has, adds to the same arm in every window:
