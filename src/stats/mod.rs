@@ -97,14 +97,14 @@ pub enum Running {
     /// See [`ShareBetting`].
     ShareBetting(ShareBetting),
     /// See [`Latency`].
-    Latency(Latency),
+    Latency(Box<Latency>),
 }
 
 impl Running {
     /// The test that serves a check.
     pub fn start(check: &Check) -> Self {
         match &check.sli {
-            Sli::Latency { .. } => Self::Latency(Latency::start()),
+            Sli::Latency { .. } => Self::Latency(Box::new(Latency::start())),
             _ => Self::ShareBetting(ShareBetting::start()),
         }
     }
@@ -112,7 +112,7 @@ impl Running {
     fn test(&self) -> &dyn SequentialTest {
         match self {
             Self::ShareBetting(test) => test,
-            Self::Latency(test) => test,
+            Self::Latency(test) => test.as_ref(),
         }
     }
 }
