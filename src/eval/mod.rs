@@ -12,6 +12,8 @@ pub mod counts;
 pub mod intervals;
 pub mod limit;
 pub mod noise;
+pub mod noise_latency;
+pub mod noise_latency;
 pub mod peers;
 pub mod power;
 pub mod report;

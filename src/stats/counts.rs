@@ -43,7 +43,7 @@ use crate::domain::{Check, Concern, Counts, Direction, Interval, PartKind, Readi
 
 pub(super) const KIND: Kind = Kind {
     name: "bad_among_all",
-    serves: &["ratio", "latency", "events_per_traffic"],
+    serves: &["ratio", "events_per_traffic"],
     summary: "bets on the canary's share of the bad events, given its share of the traffic, with each pod left out",
 };
 

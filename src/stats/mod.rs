@@ -7,8 +7,12 @@
 
 mod calibration;
 mod counts;
+mod latency;
+mod latency_edges;
+mod latency_pods;
 mod multiplicity;
 pub mod planning;
+mod quantile;
 mod share_betting;
 mod share_process;
 mod strata;
@@ -20,7 +24,9 @@ use serde::{Deserialize, Serialize};
 
 pub use calibration::{Calibration, History, Learner, Noise};
 pub use counts::CountTest;
+pub use latency::Latency;
 pub use multiplicity::{attributed, closed, combined, listed, weights};
+pub use quantile::{Quantile, quantile};
 pub use share_process::{ShareProcess, Stake, Window};
 
 use crate::domain::{Check, Concern, Counts, Direction, Interval, Reading, Sli, Tally};
@@ -36,7 +42,7 @@ pub struct Kind {
 }
 
 /// Every test there is.
-pub const TESTS: &[Kind] = &[counts::KIND];
+pub const TESTS: &[Kind] = &[counts::KIND, latency::KIND];
 
 /// The kinds of SLI that some test decides.
 pub fn served() -> Vec<&'static str> {
@@ -98,17 +104,25 @@ pub trait SequentialTest {
 pub enum Running {
     /// See [`CountTest`].
     Counts(Box<CountTest>),
+    /// See [`Latency`].
+    Latency(Box<Latency>),
 }
 
 impl Running {
     /// The test that serves a check.
-    pub fn start(_check: &Check) -> Self {
-        Self::Counts(Box::default())
+    pub fn start(check: &Check) -> Self {
+        match &check.sli {
+            Sli::Latency { .. } => Self::Latency(Box::new(Latency::start())),
+            Sli::Ratio { .. } | Sli::EventsPerTraffic { .. } | Sli::Level { .. } | Sli::Mix { .. } => {
+                Self::Counts(Box::default())
+            }
+        }
     }
 
     fn test(&self) -> &dyn SequentialTest {
         match self {
             Self::Counts(test) => test.as_ref(),
+            Self::Latency(test) => test.as_ref(),
         }
     }
 }
@@ -117,6 +131,7 @@ impl SequentialTest for Running {
     fn observe(&mut self, setting: &Setting<'_>, block: &Block<'_>) {
         match self {
             Self::Counts(test) => test.observe(setting, block),
+            Self::Latency(test) => test.observe(setting, block),
         }
     }
 
