@@ -6,6 +6,7 @@
 //! learns from history ([`Calibration`]).
 
 mod calibration;
+mod equivalence;
 mod share_betting;
 
 use std::time::Duration;
@@ -13,6 +14,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use calibration::{Calibration, History};
+pub use equivalence::BelowRatio;
 pub use share_betting::ShareBetting;
 
 use crate::domain::{Check, Concern, Counts, Direction, Interval, Reading, Sli, Tally};
