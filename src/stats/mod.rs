@@ -5,14 +5,17 @@
 //! which test serves a check. A test is one file, whose head argues why it is right. What a test assumes of the noise it
 //! learns from history ([`Calibration`]).
 
+mod arms;
 mod calibration;
 mod equivalence;
+pub mod multiplicity;
 mod share_betting;
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use arms::{CHALLENGERS_MAX, Contest, Rank, Standing, Terms};
 pub use calibration::{Calibration, History};
 pub use equivalence::BelowRatio;
 pub use share_betting::ShareBetting;
