@@ -9,6 +9,8 @@ mod arms;
 mod calibration;
 mod equivalence;
 pub mod multiplicity;
+pub mod no_control;
+mod ridge;
 mod share_betting;
 
 use std::time::Duration;
