@@ -14,8 +14,8 @@
 //! # Limits
 //! Challengers are not compared with one another: the best is the one with the lowest rate among those that are proven.
 //! All three
-//! proofs are about the whole time since the start. Requests of one user on several arms, and users that keep theirs, are the caller's to count:
-//! one outcome for each session.
+//! proofs are about the whole time since the start. Requests of one user on several arms, and users that keep theirs,
+//! are the caller's to count: one outcome for each session.
 
 use serde::{Deserialize, Serialize};
 

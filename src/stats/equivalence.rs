@@ -35,6 +35,11 @@
 //! A lasting difference between pods or a client that keeps its version shifts the ratio, as in every test of sums: lower
 //! the bound by what the pods differ. One block multiplies the evidence by at most 3, so three blocks are the least, and
 //! an incident on one control pod must last as long to be taken for a good canary.
+//!
+//! Measured at beta 0.05 (1,000 rollouts of 2 h, canary exactly at the bound of 2, dispersion from 12 h of history): 0 to 5%
+//! are called safe with independent, drifting, negative binomial counts, outages and one bad pod; 4 to 9% where each pod
+//! drifts by itself and the canary is one pod; 4 to 17% with retry clusters that reach into the next block (use longer
+//! blocks); more than half where one client on control makes a quarter of all errors (leave it out).
 
 use serde::{Deserialize, Serialize};
 
@@ -132,6 +137,32 @@ impl BelowRatio {
     pub fn log_e(&self) -> f64 {
         let sum = f64::from(self.waiting) + self.wealth.iter().copied().map(f64::from).sum::<f64>();
         sum.max(LEAST).ln()
+    }
+}
+
+/// An e-process against "the arms differ by at least `margin` times, one way or the other".
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Equivalence {
+    not_worse: BelowRatio,
+    not_better: BelowRatio,
+}
+
+impl Equivalence {
+    /// Nothing seen.
+    pub fn start() -> Self {
+        Self { not_worse: BelowRatio::for_proof(), not_better: BelowRatio::for_proof() }
+    }
+
+    /// Takes in one block, as [`BelowRatio::compare`] does; `margin` is above 1.
+    pub fn compare(&mut self, canary: Counts, control: Counts, rate: f64, margin: f64, dispersion: f64) {
+        self.not_worse.compare(canary, control, rate, margin, dispersion);
+        self.not_better.compare(control, canary, rate, margin, dispersion);
+    }
+
+    /// Natural logarithm of the e-value: the smaller of both sides, as in either part of the null one of them is an
+    /// e-process.
+    pub fn log_e(&self) -> f64 {
+        self.not_worse.log_e().min(self.not_better.log_e())
     }
 }
 
@@ -387,6 +418,23 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn arms_are_equivalent_only_if_neither_is_much_better_whichever_is_called_canary() {
+        let after = |p_canary: f64, p_control: f64, swapped: bool| {
+            let (mut test, mut rng) = (Equivalence::start(), StdRng::seed_from_u64(8));
+            for _ in 0..60 {
+                let arms =
+                    [counts(binomial(50, p_canary, &mut rng), 50), counts(binomial(50, p_control, &mut rng), 50)];
+                let [canary, control] = if swapped { [arms[1], arms[0]] } else { arms };
+                test.compare(canary, control, 0.3, 1.25, 0.0);
+            }
+            test.log_e()
+        };
+        assert!(after(0.3, 0.3, false) > 20_f64.ln());
+        assert!(after(0.2, 0.3, false) < 0.0 && after(0.4, 0.3, false) < 0.0);
+        assert_eq!(after(0.28, 0.3, false), after(0.28, 0.3, true));
     }
 
     #[test]

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 pub use arms::{CHALLENGERS_MAX, Contest, Rank, Standing, Terms};
 pub use calibration::{Calibration, History};
-pub use equivalence::BelowRatio;
+pub use equivalence::{BelowRatio, Equivalence};
 pub use share_betting::ShareBetting;
 
 use crate::domain::{Check, Concern, Counts, Direction, Interval, Reading, Sli, Tally};
