@@ -12,7 +12,7 @@ pub mod counts;
 pub mod intervals;
 pub mod limit;
 pub mod noise;
-pub mod noise_latency;
+pub mod noise_history;
 pub mod noise_latency;
 pub mod peers;
 pub mod power;

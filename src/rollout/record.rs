@@ -247,10 +247,10 @@ pub(super) struct Weighed {
 /// Weighs the checks of one rollout. Several checks are several chances to be wrong: what counts is the weighted average
 /// of their e-values, which is one itself however the checks depend on each other.
 pub(super) fn weigh(checks: &[Check], records: &[Record], alpha: f64) -> Vec<Weighed> {
-    let weights = stats::weights(&checks.iter().collect::<Vec<_>>());
+    let weights = stats::multiplicity::weights(&checks.iter().collect::<Vec<_>>());
     let log_e_values: Vec<f64> = records.iter().map(Record::log_e_value).collect();
     let weighted: Vec<(f64, f64)> = weights.iter().copied().zip(log_e_values.iter().copied()).collect();
-    let proofs = stats::attributed(&weighted, alpha);
+    let proofs = stats::multiplicity::attributed(&weighted, alpha);
     // An advisory check has no part in the verdict; it is held to what a critical one of equal weight would be.
     let critical = weights.iter().filter(|weight| **weight > 0.0).count().max(1);
     let weigh_one = |((weight, log_e_value), is_proof): ((&f64, &f64), bool)| {

@@ -5,14 +5,18 @@
 //! which test serves a check. A test is one file, whose head argues why it is right. What a test assumes of the noise it
 //! learns from history ([`Calibration`]).
 
+mod arms;
 mod calibration;
 mod counts;
+mod equivalence;
 mod latency;
 mod latency_edges;
 mod latency_pods;
-mod multiplicity;
+pub mod multiplicity;
+pub mod no_control;
 pub mod planning;
 mod quantile;
+mod ridge;
 mod share_betting;
 mod share_process;
 mod strata;
@@ -22,10 +26,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use arms::{CHALLENGERS_MAX, Contest, Rank, Standing, Terms};
 pub use calibration::{Calibration, History, Learner, Noise};
 pub use counts::CountTest;
+pub use equivalence::{BelowRatio, Equivalence};
 pub use latency::Latency;
-pub use multiplicity::{attributed, closed, combined, listed, weights};
 pub use quantile::{Quantile, quantile};
 pub use share_process::{ShareProcess, Stake, Window};
 

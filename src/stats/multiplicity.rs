@@ -133,7 +133,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::domain::{CheckName, Direction, Selector, Sli, Split, Text};
+    use crate::domain::{CheckName, Direction, Selector, Sli, Text};
 
     fn check(weight: Weight, origin: Origin) -> Check {
         Check {
@@ -146,7 +146,7 @@ mod tests {
             origin,
             rationale: Text::default(),
             lines: Vec::new(),
-            split: Split::default(),
+            split: Default::default(),
         }
     }
 
