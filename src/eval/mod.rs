@@ -2,3 +2,4 @@
 //! same draws; figures out.
 
 pub mod noise;
+pub mod noise_level;

@@ -5,7 +5,12 @@
 //! which test serves a check. A test is one file, whose head argues why it is right. What a test assumes of the noise it
 //! learns from history ([`Calibration`]).
 
+mod amount_share;
+mod autoregression;
 mod calibration;
+mod level;
+mod pod_ranks;
+mod pods;
 mod share_betting;
 
 use std::time::Duration;
@@ -13,6 +18,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use calibration::{Calibration, History};
+pub use level::Level;
 pub use share_betting::ShareBetting;
 
 use crate::domain::{Check, Concern, Counts, Direction, Interval, Reading, Sli, Tally};
@@ -28,7 +34,7 @@ pub struct Kind {
 }
 
 /// Every test there is.
-pub const TESTS: &[Kind] = &[share_betting::KIND];
+pub const TESTS: &[Kind] = &[share_betting::KIND, level::KIND];
 
 /// The kinds of SLI that some test decides.
 pub fn served() -> Vec<&'static str> {
@@ -90,17 +96,23 @@ pub trait SequentialTest {
 pub enum Running {
     /// See [`ShareBetting`].
     ShareBetting(ShareBetting),
+    /// See [`Level`].
+    Level(Box<Level>),
 }
 
 impl Running {
     /// The test that serves a check.
-    pub fn start(_check: &Check) -> Self {
-        Self::ShareBetting(ShareBetting::start())
+    pub fn start(check: &Check) -> Self {
+        match &check.sli {
+            Sli::Level { .. } => Self::Level(Box::new(Level::start())),
+            _ => Self::ShareBetting(ShareBetting::start()),
+        }
     }
 
     fn test(&self) -> &dyn SequentialTest {
         match self {
             Self::ShareBetting(test) => test,
+            Self::Level(test) => test.as_ref(),
         }
     }
 }
@@ -109,6 +121,7 @@ impl SequentialTest for Running {
     fn observe(&mut self, setting: &Setting<'_>, block: &Block<'_>) {
         match self {
             Self::ShareBetting(test) => test.observe(setting, block),
+            Self::Level(test) => test.observe(setting, block),
         }
     }
 
