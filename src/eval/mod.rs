@@ -3,3 +3,4 @@
 
 pub mod noise;
 pub mod noise_level;
+pub mod noise_mix;

@@ -16,8 +16,12 @@ use serde::{Deserialize, Serialize};
 
 /// Steps beyond this many times their usual size are clipped when they are learnt from.
 const STEP_CLIP: f64 = 5.0;
-/// Steps that must have been seen before any is called usual.
-const USUAL_AFTER: f64 = 8.0;
+/// Steps that must have been seen before anything is said.
+const TOLD_AFTER: f64 = 8.0;
+/// As many normal steps' worth must have been seen before any step is called usual.
+const STEADY_FROM: f64 = 12.0;
+/// Largest part that noise is taken to keep of which only a few jumps were seen.
+const KEPT_MAX_OF_JUMPS: f64 = 0.9;
 /// Largest part of itself that noise is taken to keep.
 const KEPT_MAX: f64 = 0.995;
 /// Standard errors that are added to the estimate of what is kept: too much costs power, too little costs validity.
@@ -28,6 +32,8 @@ const KEPT_ERRORS: f64 = 1.0;
 pub(super) struct Steps {
     one: Mean,
     two: Mean,
+    /// Squares of the squares over one look.
+    fourth: Mean,
 }
 
 /// A mean that forgets.
@@ -51,21 +57,28 @@ impl Steps {
     /// Takes in what a series was at this look, at the last and at the one before. `floor` is the smallest deviation
     /// worth telling apart, `memory` the number of steps that are remembered.
     pub(super) fn learn(&mut self, now: f64, last: f64, before: Option<f64>, floor: f64, memory: f64) {
-        let usual = if self.one.weight >= USUAL_AFTER { self.one.value.sqrt().max(floor) } else { f64::MAX };
+        let usual = if self.effective() >= STEADY_FROM { self.one.value.sqrt().max(floor) } else { f64::MAX };
         // The clip is on both lags, so that the onset of a regression does not look like noise that stays for ever.
         let half_square = |step: f64| {
             let clipped = step.abs().min(f64::sqrt(2.0) * STEP_CLIP * usual);
             clipped * clipped / 2.0
         };
-        self.one.add(half_square(now - last), memory);
+        let one = half_square(now - last);
+        self.one.add(one, memory);
+        self.fourth.add(one * one, memory);
         if let Some(before) = before {
             self.two.add(half_square(now - before), memory);
         }
     }
 
     /// How many steps over two looks were seen, up to what is remembered.
-    pub(super) fn weight(&self) -> f64 {
+    fn weight(&self) -> f64 {
         self.two.weight
+    }
+
+    /// How many normal steps would tell the variance as well: few where all of it comes from a few jumps.
+    fn effective(&self) -> f64 {
+        if self.fourth.value > 0.0 { 3.0 * self.one.weight * self.one.value.powi(2) / self.fourth.value } else { 0.0 }
     }
 }
 
@@ -76,6 +89,10 @@ pub(super) struct Noise {
     pub(super) kept: f64,
     /// Variance of what is new in each look.
     pub(super) fresh: f64,
+    /// Whether it was seen often enough to be known; not where most of it came in a few jumps.
+    pub(super) is_steady: bool,
+    /// Standard error of `kept`.
+    pub(super) error: f64,
 }
 
 impl Noise {
@@ -84,7 +101,7 @@ impl Noise {
     /// long run the difference itself tells best how it varies.
     pub(super) fn learn(pods: &Steps, difference: &Steps, pods_weight: f64) -> Option<Self> {
         let weight = pods.weight() + difference.weight();
-        if weight < USUAL_AFTER {
+        if weight < TOLD_AFTER {
             return None;
         }
         let pooled = |one: Mean, other: Mean, most: f64| {
@@ -96,9 +113,13 @@ impl Noise {
         let two = pooled(pods.two, difference.two, f64::MAX);
         let told = if one > 0.0 { (two / one - 1.0).clamp(0.0, 1.0) } else { 0.0 };
         let error = ((1.05 - told * told) / weight).sqrt();
-        let kept = (told + KEPT_ERRORS * error).clamp(0.0, KEPT_MAX);
-        let fresh = pooled(pods.one, difference.one, pods_weight) * (1.0 + kept);
-        Some(Self { kept, fresh: fresh * (1.0 + 4.0 / weight) })
+        let is_steady = pods.effective() + difference.effective() >= STEADY_FROM;
+        // A level that stood still and jumped once looks as if it kept all of itself.
+        let most = if is_steady { KEPT_MAX } else { KEPT_MAX_OF_JUMPS };
+        let kept = (told + KEPT_ERRORS * error).clamp(0.0, most);
+        let fresh = pooled(pods.one, difference.one, pods_weight) * (1.0 + kept) * (1.0 + 4.0 / weight);
+        // Of independence the ratio of the steps tells less than the formula above, and of memory much less.
+        Some(Self { kept, fresh, is_steady, error: 2.0 / weight.sqrt() })
     }
 }
 

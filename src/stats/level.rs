@@ -66,11 +66,15 @@ const VARIANCE_TAKEN: f64 = 1.3;
 const DEVIATION_MIN: f64 = 0.002;
 /// Lasting deviations between pods that are tolerated.
 const POD_DEVIATIONS: f64 = 3.0;
+/// The same where they come from history.
+const POD_DEVIATIONS_OF_HISTORY: f64 = 2.0;
 /// Part of the noise's own deviation that is tolerated.
 const NOISE_PART: f64 = 0.1;
 /// Largest factor of one look, with several canary pods and with one.
 const FACTOR_MAX: f64 = 10.0;
 const FACTOR_MAX_ONE_POD: f64 = 4.0;
+/// Largest factor of one look while the noise is not known well: no three minutes are proof.
+const FACTOR_MAX_UNSTEADY: f64 = 1.5;
 /// Bets on a shift of about so many deviations of what is new.
 const SHIFTS: [f64; 3] = [0.15, 0.4, 0.9];
 const CELLS: usize = SHIFTS.len() + 1;
@@ -86,6 +90,8 @@ const AMOUNTS_EACH_LOOK: usize = 4;
 /// Chance of the interval to miss, on either side, and the number of looks at which it is narrowest.
 const INTERVAL_MISSES: f64 = 0.025;
 const INTERVAL_LOOKS: f64 = 20.0;
+/// Least part of the noise that is taken to be new in each look, for the interval.
+const INTERVAL_RENEWED_MIN: f64 = 0.01;
 
 /// Wealth that bets on what is new in each look being above 0, by the size of the shift.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -201,7 +207,7 @@ impl Level {
         let (pods_floor, floor_of_level) = match lasting {
             // A spread told from few pods may be larger by chance; the factor is near Student's.
             Some((sd, pods)) => (POD_DEVIATIONS * sd * unit * (1.0 + 3.0 / pods as f64), 0.0),
-            None => (0.0, POD_DEVIATIONS * unit * finite(setting.calibration.pod_log_sd).clamp(0.0, 1.0)),
+            None => (0.0, POD_DEVIATIONS_OF_HISTORY * unit * finite(setting.calibration.pod_log_sd).clamp(0.0, 1.0)),
         };
         Terms {
             relative: tolerated(check, check.ratio_max),
@@ -209,7 +215,11 @@ impl Level {
             pods_floor,
             floor_of_level,
             unit,
-            factor_max: if canary_pods > 1 { FACTOR_MAX } else { FACTOR_MAX_ONE_POD },
+            factor_max: match (noise.is_some_and(|noise| noise.is_steady), canary_pods) {
+                (false, _) => FACTOR_MAX_UNSTEADY,
+                (true, 0 | 1) => FACTOR_MAX_ONE_POD,
+                (true, _) => FACTOR_MAX,
+            },
             noise,
         }
     }
@@ -364,11 +374,15 @@ impl SequentialTest for Level {
     }
 
     fn effect(&self) -> Option<(f64, Interval)> {
-        let noise = Noise::learn(&self.pods.steps, &self.steps, PODS_WEIGHT)?;
+        let noise = Noise::learn(&self.pods.steps, &self.steps, PODS_WEIGHT).filter(|noise| noise.is_steady)?;
         let looks = f64::from(self.looks);
-        let long_run = noise.fresh.sqrt() / (1.0 - noise.kept) * self.unit;
+        // The least that is new, and so the widest: a mean of looks that remember is worth few looks.
+        let renewed = (1.0 - noise.kept - noise.error).max(INTERVAL_RENEWED_MIN);
+        let long_run = noise.fresh.sqrt() / renewed * self.unit;
         let wide = (looks + INTERVAL_LOOKS) / INTERVAL_LOOKS;
-        let radius = long_run * (2.0 * (looks + INTERVAL_LOOKS) * (wide.sqrt() / INTERVAL_MISSES).ln()).sqrt() / looks;
+        let chance = long_run * (2.0 * (looks + INTERVAL_LOOKS) * (wide.sqrt() / INTERVAL_MISSES).ln()).sqrt() / looks;
+        let lasting = self.pods.lasting_sd(noise.fresh, noise.kept).map_or(0.0, |(sd, _)| POD_DEVIATIONS * sd);
+        let radius = chance + lasting * self.unit;
         let effect = self.sign * self.difference.value;
         radius.is_finite().then_some((effect, Interval { low: effect - radius, high: effect + radius }))
     }

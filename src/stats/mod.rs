@@ -8,7 +8,9 @@
 mod amount_share;
 mod autoregression;
 mod calibration;
+mod drift_size;
 mod level;
+mod mix;
 mod pod_ranks;
 mod pods;
 mod share_betting;
@@ -18,7 +20,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use calibration::{Calibration, History};
+pub use drift_size::{DriftReading, kolmogorov_smirnov, kolmogorov_smirnov_of_samples, population_stability_index};
 pub use level::Level;
+pub use mix::Mix;
 pub use share_betting::ShareBetting;
 
 use crate::domain::{Check, Concern, Counts, Direction, Interval, Reading, Sli, Tally};
@@ -34,7 +38,7 @@ pub struct Kind {
 }
 
 /// Every test there is.
-pub const TESTS: &[Kind] = &[share_betting::KIND, level::KIND];
+pub const TESTS: &[Kind] = &[share_betting::KIND, level::KIND, mix::KIND];
 
 /// The kinds of SLI that some test decides.
 pub fn served() -> Vec<&'static str> {
@@ -98,6 +102,8 @@ pub enum Running {
     ShareBetting(ShareBetting),
     /// See [`Level`].
     Level(Box<Level>),
+    /// See [`Mix`].
+    Mix(Box<Mix>),
 }
 
 impl Running {
@@ -105,6 +111,7 @@ impl Running {
     pub fn start(check: &Check) -> Self {
         match &check.sli {
             Sli::Level { .. } => Self::Level(Box::new(Level::start())),
+            Sli::Mix { .. } => Self::Mix(Box::new(Mix::start())),
             _ => Self::ShareBetting(ShareBetting::start()),
         }
     }
@@ -113,6 +120,7 @@ impl Running {
         match self {
             Self::ShareBetting(test) => test,
             Self::Level(test) => test.as_ref(),
+            Self::Mix(test) => test.as_ref(),
         }
     }
 }
@@ -122,6 +130,7 @@ impl SequentialTest for Running {
         match self {
             Self::ShareBetting(test) => test.observe(setting, block),
             Self::Level(test) => test.observe(setting, block),
+            Self::Mix(test) => test.observe(setting, block),
         }
     }
 

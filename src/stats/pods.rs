@@ -11,6 +11,8 @@ const PODS_MAX: usize = 28;
 const CANARY_PODS_MAX: usize = 12;
 /// Pods of control from which their spread can be told.
 const CONTROL_PODS_MIN: usize = 3;
+/// Looks over which a pod's lasting offset is averaged: what drifts within an hour counts as lasting.
+const OFFSET_LOOKS: u16 = 60;
 /// Steps of single pods that are remembered.
 const STEPS_REMEMBERED: f64 = 3600.0;
 
@@ -91,7 +93,8 @@ impl Pods {
             return None;
         }
         let count = control.len() as f64;
-        let looks = control.iter().map(|pod| f64::from(pod.looks)).sum::<f64>() / count;
+        // A forgetting mean is as good as a plain one of nearly twice as many looks.
+        let looks = control.iter().map(|pod| f64::from(pod.looks.min(2 * OFFSET_LOOKS - 1))).sum::<f64>() / count;
         let spread = control.iter().map(|pod| f64::from(pod.mean).powi(2)).sum::<f64>() / count;
         // The variance of a mean of so many looks of noise that keeps a part of itself; never above that of one look.
         let long_run = fresh / (1.0 - kept).powi(2) / looks;
@@ -133,7 +136,7 @@ impl Pod {
         self.window_looks = self.window_looks.saturating_add(1);
         self.before = self.last;
         self.last = apart as f32;
-        self.mean += (apart as f32 - self.mean) / f32::from(self.looks);
+        self.mean += (apart as f32 - self.mean) / f32::from(self.looks.min(OFFSET_LOOKS));
         self.window_mean += (apart as f32 - self.window_mean) / f32::from(self.window_looks);
     }
 }
