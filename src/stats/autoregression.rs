@@ -20,12 +20,16 @@ const STEP_CLIP: f64 = 5.0;
 const TOLD_AFTER: f64 = 8.0;
 /// As many normal steps' worth must have been seen before any step is called usual.
 const STEADY_FROM: f64 = 12.0;
+/// Where less than this part of all steps makes up the variance, the noise comes in bursts.
+const STEADY_PART: f64 = 0.03;
 /// Largest part that noise is taken to keep of which only a few jumps were seen.
 const KEPT_MAX_OF_JUMPS: f64 = 0.9;
 /// Largest part of itself that noise is taken to keep.
 const KEPT_MAX: f64 = 0.995;
 /// Standard errors that are added to the estimate of what is kept: too much costs power, too little costs validity.
 const KEPT_ERRORS: f64 = 1.0;
+/// Steps that are allowed for besides, so that a handful of them is not believed.
+const SMALL_SAMPLE: f64 = 4.0;
 
 /// Mean squared steps of one or more series, over one look and over two. What is long past is forgotten.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -112,8 +116,9 @@ impl Noise {
         let one = pooled(pods.one, difference.one, f64::MAX);
         let two = pooled(pods.two, difference.two, f64::MAX);
         let told = if one > 0.0 { (two / one - 1.0).clamp(0.0, 1.0) } else { 0.0 };
-        let error = ((1.05 - told * told) / weight).sqrt();
-        let is_steady = pods.effective() + difference.effective() >= STEADY_FROM;
+        let error = ((1.05 - told * told) / weight).sqrt() + SMALL_SAMPLE / weight;
+        let effective = pods.effective() + difference.effective();
+        let is_steady = effective >= STEADY_FROM && effective >= STEADY_PART * weight;
         // A level that stood still and jumped once looks as if it kept all of itself.
         let most = if is_steady { KEPT_MAX } else { KEPT_MAX_OF_JUMPS };
         let kept = (told + KEPT_ERRORS * error).clamp(0.0, most);

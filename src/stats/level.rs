@@ -13,7 +13,8 @@
 //!
 //! `phi` and `v` are learnt from the steps of control's pods and of `d` itself ([`autoregression`](super::autoregression)),
 //! on the side of too much; `v` is taken 1.3 times as large. A single look pays at most ten to one, with one
-//! canary pod (or an unknown number) less: a pod that fails for a minute by itself is no regression.
+//! canary pod (or an unknown number) less: a pod that fails for a minute by itself is no regression. Where a few jumps make
+//! up the noise, as in a queue that is mostly empty, no five minutes are proof.
 //!
 //! Where pods are told apart, half of the stake bets on ranks ([`pod_ranks`](super::pod_ranks)) at fixed moments, which
 //! needs no model of the noise at all, and goes on as above from there. Where readings are amounts of single
@@ -73,8 +74,8 @@ const NOISE_PART: f64 = 0.1;
 /// Largest factor of one look, with several canary pods and with one.
 const FACTOR_MAX: f64 = 10.0;
 const FACTOR_MAX_ONE_POD: f64 = 4.0;
-/// Largest factor of one look while the noise is not known well: no three minutes are proof.
-const FACTOR_MAX_UNSTEADY: f64 = 1.5;
+/// Largest factor of one look while the noise is not known well, or comes in bursts: no five minutes are proof.
+const FACTOR_MAX_UNSTEADY: f64 = 1.3;
 /// Bets on a shift of about so many deviations of what is new.
 const SHIFTS: [f64; 3] = [0.15, 0.4, 0.9];
 const CELLS: usize = SHIFTS.len() + 1;

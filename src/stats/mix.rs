@@ -18,7 +18,8 @@
 //! bet on like any other: a canary that answers in a new way is found by it.
 //!
 //! The dispersion is learnt on the way, from how far the categories' shares spread in each window beyond chance around what
-//! the windows before showed, beginning with what history says.
+//! the windows before showed, beginning with what history says; it is taken to grow with a category's requests or to be
+//! the same for all, whichever is more.
 //!
 //! Sources: Lindon and Malek, "Anytime-valid inference for multinomial count data" (NeurIPS 2022); Waudby-Smith and
 //! Ramdas (2024) for the bets; Shin, Ramdas and Rinaldo (2023) for the mixture over starts; Laurent and Massart (2000) for
@@ -31,9 +32,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{
-    Block, Kind, SequentialTest, Setting, autoregression::Mean, drift_size::population_stability_index, level::hash,
-};
+use super::{Block, Kind, SequentialTest, Setting, drift_size::population_stability_index, level::hash};
 use crate::domain::{Concern, Interval, PartKind, Tally, Text};
 
 pub(super) const KIND: Kind = Kind {
@@ -69,7 +68,7 @@ const COUNTS_KEPT: f64 = 0.975;
 /// category of one window may add.
 const DISPERSION_WORTH: f64 = 500.0;
 const DISPERSION_KEPT: f64 = 0.99;
-const EXCESS_MAX: f64 = 20.0;
+const EXCESS_MAX: f64 = 200.0;
 /// Smallest share of a category that has to be shown safe.
 const SAFE_PART: f64 = 0.02;
 /// Length of the name that is kept of the category that moved most.
@@ -110,6 +109,7 @@ pub struct Mix {
     joint_likelihood: f64,
     excess: f64,
     requests: f64,
+    cells: f64,
     /// The category whose share differs most, and the difference.
     moved: Option<(Text, f32)>,
 }
@@ -127,6 +127,8 @@ struct Terms {
     tolerated: f64,
     unsafe_from: f64,
     dispersion: f64,
+    /// What the variance exceeds a binomial's by, in categories of any size: that of sessions of a size of their own.
+    excess: f64,
     factor_max: f64,
     fed: f64,
 }
@@ -134,7 +136,8 @@ struct Terms {
 impl Terms {
     /// How much more than a binomial's the variance of so many requests of one category is.
     fn inflation(&self, all: f64) -> f64 {
-        1.0 + (all - 1.0).max(0.0) * self.dispersion
+        let more = (all - 1.0).max(0.0);
+        1.0 + (more * self.dispersion).max(self.excess).min(more)
     }
 
     /// The share the canary has of a category that is `ratio` times as frequent on it.
@@ -215,6 +218,7 @@ impl Mix {
             joint_likelihood: STAKE_AT_START / 2.0,
             excess: 0.0,
             requests: 0.0,
+            cells: 0.0,
             moved: None,
         }
     }
@@ -310,6 +314,7 @@ impl Mix {
             tolerated: number(setting.check.ratio_max, 1.0, RATIO_LIMIT).max(floor),
             unsafe_from: (number(setting.safe_ratio, 1.0, RATIO_LIMIT) / floor).max(1.0),
             dispersion: (believed / (DISPERSION_WORTH + self.requests)).clamp(0.0, 1.0),
+            excess: self.excess.max(0.0) / (self.cells + 1.0),
             factor_max: if canary_pods > 1 { FACTOR_MAX } else { FACTOR_MAX_ONE_POD },
             fed: self.waiting * FED_EACH_WINDOW,
         }
@@ -339,7 +344,9 @@ impl Mix {
 
     /// Learns from a window what the bets of the next ones need.
     fn learn(&mut self, seen: &[Seen], ratios: &[f64], terms: &Terms) {
-        (self.excess, self.requests) = (self.excess * DISPERSION_KEPT, self.requests * DISPERSION_KEPT);
+        for sum in [&mut self.excess, &mut self.requests, &mut self.cells] {
+            *sum *= DISPERSION_KEPT;
+        }
         for ((category, seen), ratio) in self.categories.iter_mut().zip(seen).zip(ratios) {
             if seen.all >= 2.0 {
                 let share = terms.share(*ratio);
@@ -347,6 +354,7 @@ impl Mix {
                 let spread = (seen.canary - seen.all * share).powi(2) / variance - 1.0;
                 self.excess += spread.min(EXCESS_MAX);
                 self.requests += seen.all - 1.0;
+                self.cells += 1.0;
             }
             let add = |sum: &mut f32, count: f64| *sum = (f64::from(*sum) * COUNTS_KEPT + count).min(1e18) as f32;
             add(&mut category.canary, seen.canary);
@@ -456,9 +464,7 @@ impl SequentialTest for Mix {
         let (control, canary) = (counts(|category| category.control), counts(|category| category.canary));
         let index = population_stability_index(&control, &canary)?;
         let requests = self.remembered();
-        let inflation = 1.0
-            + (self.excess / (DISPERSION_WORTH + self.requests)).max(0.0) * requests.all
-                / (canary.len() as f64 * 40.0).max(1.0);
+        let inflation = 1.0 + self.excess.max(0.0) / (self.cells + 1.0);
         let unit = (1.0 / requests.canary + 1.0 / (requests.all - requests.canary)) * inflation;
         let free = canary.len() as f64 - 1.0;
         // A tail of 5%, shared over doublings of the data so that it holds at every moment.
