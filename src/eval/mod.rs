@@ -14,6 +14,8 @@ pub mod limit;
 pub mod noise;
 pub mod noise_history;
 pub mod noise_latency;
+pub mod noise_level;
+pub mod noise_mix;
 pub mod peers;
 pub mod power;
 pub mod report;

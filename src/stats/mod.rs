@@ -5,16 +5,23 @@
 //! which test serves a check. A test is one file, whose head argues why it is right. What a test assumes of the noise it
 //! learns from history ([`Calibration`]).
 
+mod amount_share;
 mod arms;
+mod autoregression;
 mod calibration;
 mod counts;
+mod drift_size;
 mod equivalence;
 mod latency;
 mod latency_edges;
 mod latency_pods;
+mod level;
+mod mix;
 pub mod multiplicity;
 pub mod no_control;
 pub mod planning;
+mod pod_ranks;
+mod pods;
 mod quantile;
 mod ridge;
 mod share_betting;
@@ -29,8 +36,11 @@ use serde::{Deserialize, Serialize};
 pub use arms::{CHALLENGERS_MAX, Contest, Rank, Standing, Terms};
 pub use calibration::{Calibration, History, Learner, Noise};
 pub use counts::CountTest;
+pub use drift_size::{DriftReading, kolmogorov_smirnov, kolmogorov_smirnov_of_samples, population_stability_index};
 pub use equivalence::{BelowRatio, Equivalence};
 pub use latency::Latency;
+pub use level::Level;
+pub use mix::Mix;
 pub use quantile::{Quantile, quantile};
 pub use share_process::{ShareProcess, Stake, Window};
 
@@ -47,7 +57,7 @@ pub struct Kind {
 }
 
 /// Every test there is.
-pub const TESTS: &[Kind] = &[counts::KIND, latency::KIND];
+pub const TESTS: &[Kind] = &[counts::KIND, latency::KIND, level::KIND, mix::KIND];
 
 /// The kinds of SLI that some test decides.
 pub fn served() -> Vec<&'static str> {
@@ -111,6 +121,10 @@ pub enum Running {
     Counts(Box<CountTest>),
     /// See [`Latency`].
     Latency(Box<Latency>),
+    /// See [`Level`].
+    Level(Box<Level>),
+    /// See [`Mix`].
+    Mix(Box<Mix>),
 }
 
 impl Running {
@@ -118,9 +132,9 @@ impl Running {
     pub fn start(check: &Check) -> Self {
         match &check.sli {
             Sli::Latency { .. } => Self::Latency(Box::new(Latency::start())),
-            Sli::Ratio { .. } | Sli::EventsPerTraffic { .. } | Sli::Level { .. } | Sli::Mix { .. } => {
-                Self::Counts(Box::default())
-            }
+            Sli::Level { .. } => Self::Level(Box::new(Level::start())),
+            Sli::Mix { .. } => Self::Mix(Box::new(Mix::start())),
+            Sli::Ratio { .. } | Sli::EventsPerTraffic { .. } => Self::Counts(Box::default()),
         }
     }
 
@@ -128,6 +142,8 @@ impl Running {
         match self {
             Self::Counts(test) => test.as_ref(),
             Self::Latency(test) => test.as_ref(),
+            Self::Level(test) => test.as_ref(),
+            Self::Mix(test) => test.as_ref(),
         }
     }
 }
@@ -137,6 +153,8 @@ impl SequentialTest for Running {
         match self {
             Self::Counts(test) => test.observe(setting, block),
             Self::Latency(test) => test.observe(setting, block),
+            Self::Level(test) => test.observe(setting, block),
+            Self::Mix(test) => test.observe(setting, block),
         }
     }
 
