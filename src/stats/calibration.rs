@@ -124,9 +124,10 @@ impl Calibration {
     }
 
     /// How many times as bad as the rest `pods` pods together may lastingly be, without any change: two standard
-    /// deviations.
+    /// deviations, and more where no other pod can be compared with.
     pub fn pod_floor(&self, pods: f64) -> f64 {
-        let log = 2.0 * self.pod_log_sd / pods.max(1.0).sqrt();
+        let deviations = 2.0 + 0.8 / pods.max(1.0);
+        let log = deviations * self.pod_log_sd / pods.max(1.0).sqrt();
         if log.is_finite() { log.clamp(0.0, 3.0).exp() } else { 1.0 }
     }
 }
@@ -146,7 +147,9 @@ const TRUSTED_LOOKS: f64 = 30.0;
 /// Events that a pod's difference is shrunk by, until it has more.
 const GAIN_PRIOR: f64 = 10.0;
 /// A lasting spread between pods that must be reckoned with until it is ruled out: machines of one kind differ by 2 to 8%.
-const POD_LOG_SD_PRIOR: f64 = 0.05;
+const POD_LOG_SD_PRIOR: f64 = 0.04;
+/// How much of the growth of the inflation from 4 to 16 looks is still to come.
+const LONGER: f64 = 1.2;
 /// The 10% quantile of a standard normal.
 const NORMAL_10: f64 = -1.281_551_565_5;
 
@@ -172,6 +175,12 @@ struct Moments {
 impl Moments {
     fn mean(&self) -> f64 {
         if self.n > 0.0 { self.sum / self.n } else { 1.0 }
+    }
+
+    /// What is beyond 1, shrunk by how much of it may be chance, and half a standard error up.
+    fn upper(&self) -> f64 {
+        let (excess, error) = ((self.mean() - 1.0).max(0.0), self.error());
+        1.0 + excess * excess / (excess + error).max(1e-12) + 0.5 * error
     }
 
     fn error(&self) -> f64 {
@@ -307,8 +316,7 @@ impl Learner {
         if !is_trusted {
             return Calibration { base_rate, pod_events_per_second, ..fallback };
         }
-        let inflation =
-            self.scales.iter().map(|scale| scale.mean() + scale.error()).fold(1.0, f64::max).clamp(1.0, 1e9);
+        let inflation = self.inflation();
         let events_per_look = pod_events_per_second * self.look_seconds * self.pods.len() as f64;
         Calibration {
             is_trusted,
@@ -320,6 +328,15 @@ impl Learner {
             base_rate,
             noise: self.noise(),
         }
+    }
+
+    /// The largest inflation of all scales. Where it still grows with the scale, what would be
+    /// seen over longer ones is added: for a pod that drifts with a memory of eight looks, 1.2 times the last growth.
+    fn inflation(&self) -> f64 {
+        let largest = self.scales.iter().map(Moments::upper).fold(1.0, f64::max);
+        let [_, some, many] = &self.scales;
+        let growth = many.mean() - some.mean() - many.error();
+        (largest + LONGER * growth.max(0.0)).clamp(1.0, 1e9)
     }
 
     fn noise(&self) -> Noise {
@@ -351,8 +368,21 @@ impl Learner {
         // The 10% quantile of the chi-squared distribution, by Wilson and Hilferty.
         let free = n - 1.0;
         let quantile = free * (1.0 - 2.0 / (9.0 * free) + NORMAL_10 * (2.0 / (9.0 * free)).sqrt()).max(0.1).powi(3);
-        let likely = (variance - counting).max(0.0).sqrt();
+        // Shrunk by how much of it may be chance.
+        let beyond = (variance - counting).max(0.0);
+        let chance = counting * (2.0 / free).sqrt();
+        let likely = (beyond * beyond / (beyond + chance).max(1e-12)).sqrt();
         let upper = (variance * free / quantile - counting).max(0.0).sqrt();
-        upper.min((1.25 * likely).max(POD_LOG_SD_PRIOR)).min(2.0)
+        let lasting = upper.min((1.25 * likely).max(POD_LOG_SD_PRIOR));
+        lasting.hypot(1.2 * self.wander_log_sd()).min(2.0)
+    }
+
+    /// How far a pod's rate is off by itself for some minutes at a time, as far as it is sure, as a standard deviation of
+    /// its logarithm: what the longest scale shows beyond counting, less two standard errors.
+    fn wander_log_sd(&self) -> f64 {
+        let [inside, _, many] = &self.scales;
+        let sure = many.mean() - inside.mean().max(1.0) - 2.0 * many.error();
+        let events = self.bad / self.pod_seconds.max(1e-9) * self.look_seconds * f64::from(SCALES[2]);
+        (sure.max(0.0) / events.max(1.0)).sqrt()
     }
 }

@@ -36,7 +36,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Block, Kind, SequentialTest, Setting, ShareProcess, Stake, Window, counts, name_hash,
+    Block, Kind, Noise, SequentialTest, Setting, ShareProcess, Stake, Window, counts, name_hash,
     strata::{self, Pooled},
 };
 use crate::domain::{Check, Concern, Counts, Direction, Interval, PartKind, Reading, Sli, Text};
@@ -53,9 +53,13 @@ const LEFT_OUT_MAX: usize = 5;
 const TENANTS_MAX: usize = 3;
 /// The evidence that would be proof at the default alpha, for concerns.
 const PROOF: f64 = 6.907_755_278_982_137;
+/// Without each of two, three, ... pods, a little less proof is enough, as a logarithm: the whole still has to be proof.
+const SLACKS: [f64; 5] = [0.0, 2.0, 1.5, 2.0, 2.5];
 /// Growth in 15 seconds with one, two, ... canary pods, as logarithms: with the allowance's ln 10, twelve scrapes of one
 /// pod are not proof, and with more pods as much faster as it is less likely that two fail at once.
-const PACES: [f64; 5] = [0.36, 0.5, 0.9, 1.2, 1.6];
+const PACES: [f64; 5] = [0.34, 0.45, 0.7, 1.0, 1.6];
+/// The same without one of the pods.
+const PACES_WITHOUT: [f64; 5] = [0.34, 0.4, 0.45, 0.6, 0.7];
 /// A surge is this many times the usual rate of bad events, two standard deviations up.
 const SURGE: f64 = 3.0;
 /// The same for both arms together in the block itself, which a regression raises too.
@@ -100,6 +104,7 @@ struct Sums {
 pub struct CountTest {
     whole: ShareProcess,
     pods: Vec<LeftOut>,
+    slack: f32,
     without_tenants: Option<ShareProcess>,
     safe: ShareProcess,
     pulse: Pulse,
@@ -114,6 +119,10 @@ struct Bet {
     margin: f64,
     safe_margin: Option<f64>,
     stake: Stake,
+    pace_without: f64,
+    slack: f64,
+    /// The largest rate of bad events that is taken for usual.
+    usual_max: f64,
     is_swapped: bool,
 }
 
@@ -175,7 +184,10 @@ impl CountTest {
         // Both arms together bound how much the rate may have risen by now.
         let both = (control.bad as f64 + canary.bad as f64) / (control.total as f64 + canary.total as f64);
         let expected = lately.max(both / 4.0) * a_pod;
-        let mut inflation = calibration.inflation_at(expected, bad);
+        let mut supposed_inflation = calibration.inflation_at(expected, bad);
+        // Without a history, the likelihood ratio takes the events of a block for little more than one.
+        let mut inflation =
+            if calibration.is_trusted { supposed_inflation } else { supposed_inflation.max(0.5 * (bad + 1.0)) };
         let mut margin = tolerated.max(floor);
         let usual = rate(self.pulse.usually).unwrap_or(base).max(base);
         let is_surge = usual > 0.0 && {
@@ -186,15 +198,25 @@ impl CountTest {
         };
         if is_surge {
             let now = rate(self.pulse.now).unwrap_or(both).max(both / 4.0);
-            inflation += SURGE_LOG_SD.powi(2) * SURGE_SECONDS * now * a_pod;
-            margin *= (SURGE_LOG_SD / pods.sqrt()).exp();
+            let unequal = SURGE_LOG_SD.powi(2) * SURGE_SECONDS * now * a_pod;
+            inflation += unequal;
+            supposed_inflation += unequal;
+            margin *= ((2.0 + 0.5 / pods) * SURGE_LOG_SD / pods.sqrt()).exp();
         }
         let safe = if setting.safe_ratio.is_finite() { setting.safe_ratio / floor } else { 0.0 };
-        let pace = PACES.get((pods.round() as usize).saturating_sub(1).min(PACES.len() - 1)).copied();
+        let with = |each: [f64; 5]| each.get((pods.round() as usize).clamp(1, 5) - 1).copied().unwrap_or(0.0);
+        let pace = with(PACES);
         Bet {
             margin,
             safe_margin: (safe > 1.0).then_some(1.0 / safe),
-            stake: Stake { inflation, pace: pace.unwrap_or(0.36), seconds },
+            stake: Stake { inflation, supposed_inflation, pace, seconds },
+            pace_without: with(PACES_WITHOUT),
+            slack: if calibration.noise == Noise::Autocorrelated || !calibration.is_trusted {
+                0.0
+            } else {
+                with(SLACKS)
+            },
+            usual_max: SURGE * usual,
             is_swapped: matches!(
                 (&check.sli, check.direction),
                 (Sli::EventsPerTraffic { .. }, Direction::LowerIsWorse)
@@ -236,7 +258,8 @@ impl CountTest {
                 of_bad += pod.of_bad;
                 of_traffic += pod.of_traffic;
             }
-            left_out.process.bet(without(bet, pooled, of_bad, of_traffic), &bet.stake);
+            let stake = Stake { pace: bet.pace_without, ..bet.stake };
+            left_out.process.bet(without(bet, pooled, of_bad, of_traffic), &stake);
         }
         self.suspect_pod = self.weakest().and_then(|weakest| {
             let of_slot = pods.iter().zip(&slots).filter(|(_, slot)| **slot == weakest);
@@ -299,12 +322,19 @@ fn shortened(name: &Text) -> Text {
 }
 
 impl Pulse {
-    fn follow(&mut self, control: Counts, seconds: f64) {
-        for (sums, memory) in
-            [(&mut self.now, NOW_SECONDS), (&mut self.lately, LATELY_SECONDS), (&mut self.usually, USUALLY_SECONDS)]
-        {
+    fn follow(&mut self, control: Counts, seconds: f64, usual_max: f64) {
+        let usual_bad = if usual_max > 0.0 {
+            (control.bad as f64).min(usual_max * control.total as f64)
+        } else {
+            control.bad as f64
+        };
+        for (sums, memory, bad) in [
+            (&mut self.now, NOW_SECONDS, control.bad as f64),
+            (&mut self.lately, LATELY_SECONDS, control.bad as f64),
+            (&mut self.usually, USUALLY_SECONDS, usual_bad),
+        ] {
             let keep = (-seconds / memory).exp();
-            sums.0 = (f64::from(sums.0) * keep + control.bad as f64).min(1e30) as f32;
+            sums.0 = (f64::from(sums.0) * keep + bad).min(1e30) as f32;
             sums.1 = (f64::from(sums.1) * keep + control.total as f64).min(1e30) as f32;
         }
     }
@@ -328,7 +358,8 @@ impl SequentialTest for CountTest {
         let patient = Stake { pace: 2.0, ..bet.stake };
         self.safe.bet(bet.safe_window(pooled.control_bad, pooled.canary_bad, pooled.odds), &patient);
         self.sums.add(&pooled, bet.stake.inflation, setting.calibration.pod_floor(effective_pods(&pods)));
-        self.pulse.follow(control, seconds);
+        self.slack = bet.slack as f32;
+        self.pulse.follow(control, seconds, bet.usual_max);
         if let Some((differs, name)) = pooled.mismatch {
             self.mismatch = (differs > 0.1).then(|| (differs as f32, shortened(&name)));
         }
@@ -337,7 +368,7 @@ impl SequentialTest for CountTest {
     fn log_e_value(&self) -> f64 {
         let tenants = self.without_tenants.iter().map(ShareProcess::log_e);
         let pods = self.pods.iter().map(|left_out| left_out.process.log_e());
-        pods.chain(tenants).fold(self.whole.log_e(), f64::min)
+        pods.map(|log_e| log_e + f64::from(self.slack)).chain(tenants).fold(self.whole.log_e(), f64::min)
     }
 
     fn log_e_safe(&self) -> f64 {
@@ -356,7 +387,11 @@ impl SequentialTest for CountTest {
             return None;
         }
         let without_tenants = self.without_tenants.as_ref().map_or(f64::INFINITY, ShareProcess::log_e);
-        let without_pod = self.pods.iter().map(|left_out| left_out.process.log_e()).fold(f64::INFINITY, f64::min);
+        let without_pod = self
+            .pods
+            .iter()
+            .map(|left_out| left_out.process.log_e() + f64::from(self.slack))
+            .fold(f64::INFINITY, f64::min);
         if without_pod < PROOF && without_pod <= without_tenants {
             return self.suspect_pod.clone().map(Concern::OnePod);
         }

@@ -32,7 +32,7 @@ const CELLS: usize = 5;
 /// Part of the stake that bets on the tempered likelihood ratio; the rest bets on the share.
 const LIKELIHOOD: f64 = 0.6;
 /// Part of the stake that waits at first.
-const WAITING: f64 = 0.4;
+const WAITING: f64 = 0.3;
 /// Part of what waits that is fed in with each 15 seconds.
 const FED: f64 = 1.0 / 240.0;
 /// The time that [`Stake::pace`] and the feeding count in.
@@ -49,6 +49,8 @@ const WEALTH_MAX: f64 = 1e7;
 pub struct Stake {
     /// Variance of the canary's number of bad events as a multiple of the binomial's, at least 1.
     pub inflation: f64,
+    /// The same as betting on the share supposes it: a guess that sizes the bet, on which no promise rests.
+    pub supposed_inflation: f64,
     /// Largest lasting growth of the wealth in 15 seconds, as the logarithm of a factor.
     pub pace: f64,
     /// Length of the window in seconds.
@@ -93,11 +95,12 @@ impl ShareProcess {
         let before = self.wealth();
         let fed = f64::from(self.waiting) * (1.0 - (1.0 - FED).powf(times));
         self.waiting -= fed as f32;
-        let inflation = if stake.inflation.is_finite() { stake.inflation.max(1.0) } else { window.bad.max(1.0) };
+        let sound = |inflation: f64| if inflation.is_finite() { inflation.max(1.0) } else { window.bad.max(1.0) };
+        let (inflation, supposed) = (sound(stake.inflation), sound(stake.supposed_inflation));
         for (((betting, likelihood), worse), held) in
             self.betting.iter_mut().zip(&mut self.likelihood).zip(WORSE).zip(HELD)
         {
-            let pays = share_betting::factor(&window, worse, inflation, allowance);
+            let pays = share_betting::factor(&window, worse, supposed, allowance);
             *betting = grown(*betting, fed * (1.0 - LIKELIHOOD) * held, pays);
             let pays = tempered::log_factor(&window, worse, inflation, allowance).exp();
             *likelihood = grown(*likelihood, fed * LIKELIHOOD * held, pays);
