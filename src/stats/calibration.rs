@@ -126,7 +126,7 @@ impl Calibration {
     /// How many times as bad as the rest `pods` pods together may lastingly be, without any change: two standard
     /// deviations, and more where no other pod can be compared with.
     pub fn pod_floor(&self, pods: f64) -> f64 {
-        let deviations = 2.0 + 0.8 / pods.max(1.0);
+        let deviations = 2.0 + 1.2 / pods.max(1.0);
         let log = deviations * self.pod_log_sd / pods.max(1.0).sqrt();
         if log.is_finite() { log.clamp(0.0, 3.0).exp() } else { 1.0 }
     }
@@ -351,8 +351,8 @@ impl Learner {
         }
     }
 
-    /// Lasting spread between the pods: what is sure, a quarter up, and no less than must be reckoned with and has not
-    /// been ruled out.
+    /// Lasting spread between the pods: what is likely, half as much again, and no less than must be reckoned with and has
+    /// not been ruled out.
     fn pod_log_sd(&self) -> f64 {
         let known: Vec<&Pod> = self.pods.iter().filter(|pod| pod.expected >= 1.0).collect();
         if known.len() < TRUSTED_PODS {
@@ -373,7 +373,7 @@ impl Learner {
         let chance = counting * (2.0 / free).sqrt();
         let likely = (beyond * beyond / (beyond + chance).max(1e-12)).sqrt();
         let upper = (variance * free / quantile - counting).max(0.0).sqrt();
-        let lasting = upper.min((1.25 * likely).max(POD_LOG_SD_PRIOR));
+        let lasting = upper.min((1.5 * likely).max(POD_LOG_SD_PRIOR));
         lasting.hypot(1.2 * self.wander_log_sd()).min(2.0)
     }
 
@@ -384,5 +384,59 @@ impl Learner {
         let sure = many.mean() - inside.mean().max(1.0) - 2.0 * many.error();
         let events = self.bad / self.pod_seconds.max(1e-9) * self.look_seconds * f64::from(SCALES[2]);
         (sure.max(0.0) / events.max(1.0)).sqrt()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::{SeedableRng, rngs::StdRng};
+
+    use super::*;
+    use crate::eval::noise::{self, Family, Shape};
+
+    fn drawn(family: Family, requests_per_scrape: f64, scrapes: usize) -> History {
+        let shape = Shape { family, requests_per_scrape, canary_pods: 0, error_rate: 0.005, ratio: 1.0, scrapes };
+        let drawn = noise::draw(&shape, &mut StdRng::seed_from_u64(5));
+        let pods = (0..20).map(|pod| drawn.iter().map(|scrape| scrape.control[pod]).collect()).collect();
+        History { every: Duration::from_secs(15), pods }
+    }
+
+    #[test]
+    fn an_hour_tells_what_kind_of_noise_there_is() {
+        let learn = |family| Calibration::learn(&drawn(family, 2000.0, 240));
+        let independent = learn(Family::Independent);
+        assert!(independent.is_trusted && independent.inflation < 1.15, "{independent:?}");
+        assert!(independent.pod_log_sd < 0.12 && (independent.base_rate - 0.005).abs() < 0.001);
+        assert_eq!(independent.noise, Noise::Independent);
+        let clustered = learn(Family::RetryClusters);
+        assert!(clustered.inflation > 6.0 && clustered.noise == Noise::Clustered, "{clustered:?}");
+        let drifting = learn(Family::AutoregressiveStrong);
+        assert!(drifting.inflation > 2.0 && drifting.noise == Noise::Autocorrelated, "{drifting:?}");
+    }
+
+    #[test]
+    fn short_or_empty_history_is_not_believed() {
+        assert!(!Calibration::learn(&drawn(Family::Independent, 2000.0, 200)).is_trusted);
+        let History { every, mut pods } = drawn(Family::Independent, 2000.0, 240);
+        pods.truncate(2);
+        assert!(!Calibration::learn(&History { every, pods }).is_trusted);
+        assert_eq!(Calibration::learn(&History { every, pods: Vec::new() }), Calibration::untrusted());
+    }
+
+    #[test]
+    fn a_learner_keeps_its_size_and_resumes_bit_for_bit() {
+        let mut learner = Learner::default();
+        for look in 0..400_u64 {
+            let names: Vec<String> = (0..50).map(|pod| format!("pod-{}", (pod + look) % 300)).collect();
+            let counts = |pod: u64| Counts { bad: (pod * look) % 7, total: if pod == 3 { u64::MAX / 4 } else { 100 } };
+            let pods: Vec<_> = names.iter().zip(0..).map(|(name, pod)| (name.as_str(), counts(pod))).collect();
+            learner.observe(Duration::from_secs(15), &pods);
+            if look == 200 {
+                learner = postcard::from_bytes(&postcard::to_allocvec(&learner).unwrap()).unwrap();
+            }
+        }
+        assert!(learner.pods.len() <= PODS_MAX);
+        let calibration = learner.calibration();
+        assert!(calibration.inflation.is_finite() && calibration.pod_log_sd.is_finite());
     }
 }

@@ -7,6 +7,7 @@
 
 mod calibration;
 mod counts;
+mod pseudo_rollouts;
 mod share_betting;
 mod share_process;
 mod strata;
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 pub use calibration::{Calibration, History, Learner, Noise};
 pub use counts::CountTest;
+pub use pseudo_rollouts::false_alarms;
 pub use share_process::{ShareProcess, Stake, Window};
 
 use crate::domain::{Check, Concern, Counts, Direction, Interval, Reading, Sli, Tally};

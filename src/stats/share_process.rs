@@ -114,6 +114,12 @@ impl ShareProcess {
         (bets + f64::from(self.waiting)).max(f64::from(f32::MIN_POSITIVE))
     }
 
+    /// Natural logarithm of the e-value of the tempered likelihood ratio alone; finite.
+    pub fn log_e_of_likelihood(&self) -> f64 {
+        let bets: f64 = self.likelihood.iter().map(|wealth| f64::from(*wealth)).sum();
+        (bets / LIKELIHOOD + f64::from(self.waiting)).max(f64::from(f32::MIN_POSITIVE)).ln()
+    }
+
     /// Natural logarithm of the e-value; finite.
     pub fn log_e(&self) -> f64 {
         self.wealth().ln()
@@ -122,4 +128,115 @@ impl ShareProcess {
 
 fn grown(wealth: f32, fed: f64, factor: f64) -> f32 {
     ((f64::from(wealth) + fed) * factor.max(0.0)).min(WEALTH_MAX) as f32
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::{Rng, SeedableRng, rngs::StdRng};
+
+    use super::*;
+
+    const FAST: Stake = Stake { inflation: 1.0, supposed_inflation: 1.0, pace: 2.0, seconds: 15.0 };
+
+    /// The probability of `k` among `n`.
+    fn binomial(n: u32, k: u32, p: f64) -> f64 {
+        (0..k).map(|i| f64::from(n - i) / f64::from(i + 1) * p).product::<f64>() * (1.0 - p).powi((n - k) as i32)
+    }
+
+    #[test]
+    fn no_bet_pays_more_than_it_costs_on_average() {
+        for n in [1, 2, 5, 20, 60] {
+            for theta in [0.01, 0.05, 0.25, 0.5, 0.9] {
+                for tolerated in [0.5, 1.0, 1.25] {
+                    for (inflation, log_pay_max) in [(1.0, 2.3), (1.0, 0.3), (4.0, 1.0)] {
+                        for worse in WORSE {
+                            let (mut betting, mut likelihood) = (0.0, 0.0);
+                            for k in 0..=n {
+                                let window = Window::new(f64::from(k), f64::from(n), theta, tolerated).unwrap();
+                                let chance = binomial(n, k, window.tolerated_share());
+                                betting += chance * share_betting::factor(&window, worse, inflation, log_pay_max);
+                                let log = tempered::log_factor(&window, worse, inflation, log_pay_max);
+                                likelihood += chance * log.exp();
+                            }
+                            assert!(betting <= 1.0 + 1e-9 && likelihood <= 1.0 + 1e-9, "{betting} {likelihood}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Bad events in clusters of up to 20 that fall on one arm together: betting on the share keeps its promise. The
+    /// likelihood ratio is told of them.
+    #[test]
+    fn clustered_events_keep_the_promised_rate() {
+        let mut rng = StdRng::seed_from_u64(7);
+        let (theta, runs, alpha) = (0.05, 2_000, 0.01_f64);
+        let mut crossed = 0;
+        for _ in 0..runs {
+            let mut process = ShareProcess::start();
+            let mut highest = f64::NEG_INFINITY;
+            for _ in 0..120 {
+                let (mut canary, mut all) = (0.0, 0.0);
+                for _ in 0..rng.random_range(0..6) {
+                    let size = f64::from(rng.random_range(1..=20_u8));
+                    all += size;
+                    canary += if rng.random_bool(theta) { size } else { 0.0 };
+                }
+                process.bet(Window::new(canary, all, theta, 1.0), &Stake { inflation: 14.0, ..FAST });
+                highest = highest.max(process.log_e());
+            }
+            crossed += u32::from(highest >= (1.0 / alpha).ln());
+        }
+        assert!(f64::from(crossed) <= alpha * f64::from(runs), "{crossed} of {runs} crossed 1/alpha");
+    }
+
+    #[test]
+    fn more_on_the_canary_is_more_evidence() {
+        let after = |on_canary: f64| {
+            let mut process = ShareProcess::start();
+            (0..5).for_each(|_| process.bet(Window::new(on_canary, 10.0, 0.2, 1.1), &FAST));
+            process.log_e()
+        };
+        assert!((0..10).all(|n| after(f64::from(n)) <= after(f64::from(n + 1))));
+    }
+
+    #[test]
+    fn wealth_grows_no_faster_than_the_pace() {
+        let mut process = ShareProcess::start();
+        for block in 1..=12 {
+            process.bet(Window::new(1e6, 1e6, 0.05, 1.1), &Stake { pace: 0.36, ..FAST });
+            assert!(process.log_e() <= ALLOWANCE_MAX + 0.36 * f64::from(block), "{}", process.log_e());
+        }
+    }
+
+    #[test]
+    fn a_late_regression_is_found() {
+        let mut process = ShareProcess::start();
+        (0..400).for_each(|_| process.bet(Window::new(5.0, 100.0, 0.05, 1.1), &FAST));
+        assert!(process.log_e() < 0.0);
+        (0..12).for_each(|_| process.bet(Window::new(20.0, 115.0, 0.05, 1.1), &FAST));
+        assert!(process.log_e() > 7.0, "{}", process.log_e());
+    }
+
+    #[test]
+    fn what_says_nothing_is_no_window() {
+        for (on, bad, theta) in [(1.0, 0.0, 0.5), (2.0, 1.0, 0.5), (1.0, 1.0, 0.0), (1.0, 1.0, 1.0)] {
+            assert_eq!(Window::new(on, bad, theta, 1.0), None);
+        }
+        assert_eq!(Window::new(f64::NAN, 1.0, 0.5, 1.0), None);
+        assert_eq!(Window::new(1.0, f64::INFINITY, 0.5, 1.0), None);
+    }
+
+    #[test]
+    fn any_stake_leaves_it_finite() {
+        let mut process = ShareProcess::start();
+        for wild in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 0.0, -1.0, 1e300] {
+            let stake = Stake { inflation: wild, supposed_inflation: wild, pace: wild, seconds: wild };
+            for on in [0.0, 1e18] {
+                process.bet(Window::new(on, 1e18, 0.3, 1.0), &stake);
+                assert!(process.log_e().is_finite() && process.log_e_of_likelihood().is_finite());
+            }
+        }
+    }
 }
