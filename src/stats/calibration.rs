@@ -126,7 +126,7 @@ impl Calibration {
     /// How many times as bad as the rest `pods` pods together may lastingly be, without any change: two standard
     /// deviations, and more where no other pod can be compared with.
     pub fn pod_floor(&self, pods: f64) -> f64 {
-        let deviations = 2.0 + 1.2 / pods.max(1.0);
+        let deviations = 2.0 + 1.6 / pods.max(1.0).powi(2);
         let log = deviations * self.pod_log_sd / pods.max(1.0).sqrt();
         if log.is_finite() { log.clamp(0.0, 3.0).exp() } else { 1.0 }
     }

@@ -36,7 +36,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Block, Kind, Noise, SequentialTest, Setting, ShareProcess, Stake, Window, counts, name_hash,
+    Block, CanaryShare, Kind, Noise, SequentialTest, Setting, ShareProcess, Stake, counts, name_hash,
     strata::{self, Pooled},
 };
 use crate::domain::{Check, Concern, Counts, Direction, Interval, PartKind, Reading, Sli, Text};
@@ -128,17 +128,17 @@ struct Bet {
 
 impl Bet {
     /// What control and canary had, against "not worse than tolerated".
-    fn window(&self, control_bad: f64, canary_bad: f64, odds: f64) -> Option<Window> {
+    fn window(&self, control_bad: f64, canary_bad: f64, odds: f64) -> Option<CanaryShare> {
         let bad = control_bad + canary_bad;
         let (on, odds) = if self.is_swapped { (control_bad, 1.0 / odds) } else { (canary_bad, odds) };
-        Window::with_odds(on.min(bad), bad, odds, self.margin)
+        CanaryShare::with_odds(on.min(bad), bad, odds, self.margin)
     }
 
     /// The same against "at least the safe ratio".
-    fn safe_window(&self, control_bad: f64, canary_bad: f64, odds: f64) -> Option<Window> {
+    fn safe_window(&self, control_bad: f64, canary_bad: f64, odds: f64) -> Option<CanaryShare> {
         let bad = control_bad + canary_bad;
         let (on, odds) = if self.is_swapped { (canary_bad, odds) } else { (control_bad, 1.0 / odds) };
-        Window::with_odds(on.min(bad), bad, odds, self.safe_margin?)
+        CanaryShare::with_odds(on.min(bad), bad, odds, self.safe_margin?)
     }
 }
 
@@ -185,7 +185,7 @@ impl CountTest {
         let both = (control.bad as f64 + canary.bad as f64) / (control.total as f64 + canary.total as f64);
         let expected = lately.max(both / 4.0) * a_pod;
         // With few pods, one that drifts for longer than an hour of history shows is not averaged out by others.
-        let excess = (calibration.inflation_at(expected, bad) - 1.0) * (1.0 + 1.0 / pods);
+        let excess = (calibration.inflation_at(expected, bad) - 1.0) * (1.0 + 1.0 / (pods * pods));
         let mut supposed_inflation = 1.0 + excess;
         // Without a history, the likelihood ratio takes the events of a block for little more than one.
         let mut inflation =
@@ -303,7 +303,7 @@ impl CountTest {
 }
 
 /// The canary without a portion of it; the whole where nothing of it would be left.
-fn without(bet: &Bet, pooled: &Pooled, of_bad: f64, of_traffic: f64) -> Option<Window> {
+fn without(bet: &Bet, pooled: &Pooled, of_bad: f64, of_traffic: f64) -> Option<CanaryShare> {
     let (of_bad, of_traffic) = if of_traffic < 0.99 { (of_bad.min(1.0), of_traffic) } else { (0.0, 0.0) };
     bet.window(pooled.control_bad, pooled.canary_bad * (1.0 - of_bad), pooled.odds * (1.0 - of_traffic))
 }

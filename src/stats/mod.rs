@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 pub use calibration::{Calibration, History, Learner, Noise};
 pub use counts::CountTest;
 pub use pseudo_rollouts::false_alarms;
-pub use share_process::{ShareProcess, Stake, Window};
+pub use share_process::{CanaryShare, ShareProcess, Stake};
 
 use crate::domain::{Check, Concern, Counts, Direction, Interval, Reading, Sli, Tally};
 
