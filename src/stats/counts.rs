@@ -42,7 +42,7 @@ use super::{
 use crate::domain::{Check, Concern, Counts, Direction, Interval, PartKind, Reading, Sli, Text};
 
 pub(super) const KIND: Kind = Kind {
-    name: "bad_among_all",
+    name: "counts",
     serves: &["ratio", "latency", "events_per_traffic"],
     summary: "bets on the canary's share of the bad events, given its share of the traffic, with each pod left out",
 };

@@ -165,7 +165,7 @@ mod tests {
         for n in [1, 2, 5, 20, 60] {
             for theta in [0.01, 0.05, 0.25, 0.5, 0.9] {
                 for tolerated in [0.5, 1.0, 1.25] {
-                    for (inflation, log_pay_max) in [(1.0, 2.3), (1.0, 0.3), (4.0, 1.0)] {
+                    for (inflation, log_pay_max) in [(1.0, 2.3_f64), (1.0, 0.3), (4.0, 1.0)] {
                         for worse in WORSE {
                             let (mut betting, mut likelihood) = (0.0, 0.0);
                             for k in 0..=n {
