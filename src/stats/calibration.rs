@@ -124,9 +124,10 @@ impl Calibration {
     }
 
     /// How many times as bad as the rest `pods` pods together may lastingly be, without any change: two standard
-    /// deviations.
+    /// deviations, and more where no other pod can be compared with.
     pub fn pod_floor(&self, pods: f64) -> f64 {
-        let log = 2.0 * self.pod_log_sd / pods.max(1.0).sqrt();
+        let deviations = 2.0 + 1.6 / pods.max(1.0).powi(2);
+        let log = deviations * self.pod_log_sd / pods.max(1.0).sqrt();
         if log.is_finite() { log.clamp(0.0, 3.0).exp() } else { 1.0 }
     }
 }
@@ -146,7 +147,9 @@ const TRUSTED_LOOKS: f64 = 30.0;
 /// Events that a pod's difference is shrunk by, until it has more.
 const GAIN_PRIOR: f64 = 10.0;
 /// A lasting spread between pods that must be reckoned with until it is ruled out: machines of one kind differ by 2 to 8%.
-const POD_LOG_SD_PRIOR: f64 = 0.05;
+const POD_LOG_SD_PRIOR: f64 = 0.04;
+/// How much of the growth of the inflation from 4 to 16 looks is still to come.
+const LONGER: f64 = 1.2;
 /// The 10% quantile of a standard normal.
 const NORMAL_10: f64 = -1.281_551_565_5;
 
@@ -172,6 +175,12 @@ struct Moments {
 impl Moments {
     fn mean(&self) -> f64 {
         if self.n > 0.0 { self.sum / self.n } else { 1.0 }
+    }
+
+    /// What is beyond 1, shrunk by how much of it may be chance, and half a standard error up.
+    fn upper(&self) -> f64 {
+        let (excess, error) = ((self.mean() - 1.0).max(0.0), self.error());
+        1.0 + excess * excess / (excess + error).max(1e-12) + 0.5 * error
     }
 
     fn error(&self) -> f64 {
@@ -307,8 +316,7 @@ impl Learner {
         if !is_trusted {
             return Calibration { base_rate, pod_events_per_second, ..fallback };
         }
-        let inflation =
-            self.scales.iter().map(|scale| scale.mean() + scale.error()).fold(1.0, f64::max).clamp(1.0, 1e9);
+        let inflation = self.inflation();
         let events_per_look = pod_events_per_second * self.look_seconds * self.pods.len() as f64;
         Calibration {
             is_trusted,
@@ -320,6 +328,15 @@ impl Learner {
             base_rate,
             noise: self.noise(),
         }
+    }
+
+    /// The largest inflation of all scales. Where it still grows with the scale, what would be
+    /// seen over longer ones is added: for a pod that drifts with a memory of eight looks, 1.2 times the last growth.
+    fn inflation(&self) -> f64 {
+        let largest = self.scales.iter().map(Moments::upper).fold(1.0, f64::max);
+        let [_, some, many] = &self.scales;
+        let growth = many.mean() - some.mean() - many.error();
+        (largest + LONGER * growth.max(0.0)).clamp(1.0, 1e9)
     }
 
     fn noise(&self) -> Noise {
@@ -334,8 +351,8 @@ impl Learner {
         }
     }
 
-    /// Lasting spread between the pods: what is sure, a quarter up, and no less than must be reckoned with and has not
-    /// been ruled out.
+    /// Lasting spread between the pods: what is likely, half as much again, and no less than must be reckoned with and has
+    /// not been ruled out.
     fn pod_log_sd(&self) -> f64 {
         let known: Vec<&Pod> = self.pods.iter().filter(|pod| pod.expected >= 1.0).collect();
         if known.len() < TRUSTED_PODS {
@@ -351,8 +368,75 @@ impl Learner {
         // The 10% quantile of the chi-squared distribution, by Wilson and Hilferty.
         let free = n - 1.0;
         let quantile = free * (1.0 - 2.0 / (9.0 * free) + NORMAL_10 * (2.0 / (9.0 * free)).sqrt()).max(0.1).powi(3);
-        let likely = (variance - counting).max(0.0).sqrt();
+        // Shrunk by how much of it may be chance.
+        let beyond = (variance - counting).max(0.0);
+        let chance = counting * (2.0 / free).sqrt();
+        let likely = (beyond * beyond / (beyond + chance).max(1e-12)).sqrt();
         let upper = (variance * free / quantile - counting).max(0.0).sqrt();
-        upper.min((1.25 * likely).max(POD_LOG_SD_PRIOR)).min(2.0)
+        let lasting = upper.min((1.5 * likely).max(POD_LOG_SD_PRIOR));
+        lasting.hypot(1.2 * self.wander_log_sd()).min(2.0)
+    }
+
+    /// How far a pod's rate is off by itself for some minutes at a time, as far as it is sure, as a standard deviation of
+    /// its logarithm: what the longest scale shows beyond counting, less two standard errors.
+    fn wander_log_sd(&self) -> f64 {
+        let [inside, _, many] = &self.scales;
+        let sure = many.mean() - inside.mean().max(1.0) - 2.0 * many.error();
+        let events = self.bad / self.pod_seconds.max(1e-9) * self.look_seconds * f64::from(SCALES[2]);
+        (sure.max(0.0) / events.max(1.0)).sqrt()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::{SeedableRng, rngs::StdRng};
+
+    use super::*;
+    use crate::eval::noise::{self, Family, Shape};
+
+    fn drawn(family: Family, requests_per_scrape: f64, scrapes: usize) -> History {
+        let shape = Shape { family, requests_per_scrape, canary_pods: 0, error_rate: 0.005, ratio: 1.0, scrapes };
+        let drawn = noise::draw(&shape, &mut StdRng::seed_from_u64(5));
+        let pods = (0..20).map(|pod| drawn.iter().map(|scrape| scrape.control[pod]).collect()).collect();
+        History { every: Duration::from_secs(15), pods }
+    }
+
+    #[test]
+    fn an_hour_tells_what_kind_of_noise_there_is() {
+        let learn = |family| Calibration::learn(&drawn(family, 2000.0, 240));
+        let independent = learn(Family::Independent);
+        assert!(independent.is_trusted && independent.inflation < 1.15, "{independent:?}");
+        assert!(independent.pod_log_sd < 0.12 && (independent.base_rate - 0.005).abs() < 0.001);
+        assert_eq!(independent.noise, Noise::Independent);
+        let clustered = learn(Family::RetryClusters);
+        assert!(clustered.inflation > 6.0 && clustered.noise == Noise::Clustered, "{clustered:?}");
+        let drifting = learn(Family::AutoregressiveStrong);
+        assert!(drifting.inflation > 2.0 && drifting.noise == Noise::Autocorrelated, "{drifting:?}");
+    }
+
+    #[test]
+    fn short_or_empty_history_is_not_believed() {
+        assert!(!Calibration::learn(&drawn(Family::Independent, 2000.0, 200)).is_trusted);
+        let History { every, mut pods } = drawn(Family::Independent, 2000.0, 240);
+        pods.truncate(2);
+        assert!(!Calibration::learn(&History { every, pods }).is_trusted);
+        assert_eq!(Calibration::learn(&History { every, pods: Vec::new() }), Calibration::untrusted());
+    }
+
+    #[test]
+    fn a_learner_keeps_its_size_and_resumes_bit_for_bit() {
+        let mut learner = Learner::default();
+        for look in 0..400_u64 {
+            let names: Vec<String> = (0..50).map(|pod| format!("pod-{}", (pod + look) % 300)).collect();
+            let counts = |pod: u64| Counts { bad: (pod * look) % 7, total: if pod == 3 { u64::MAX / 4 } else { 100 } };
+            let pods: Vec<_> = names.iter().zip(0..).map(|(name, pod)| (name.as_str(), counts(pod))).collect();
+            learner.observe(Duration::from_secs(15), &pods);
+            if look == 200 {
+                learner = postcard::from_bytes(&postcard::to_allocvec(&learner).unwrap()).unwrap();
+            }
+        }
+        assert!(learner.pods.len() <= PODS_MAX);
+        let calibration = learner.calibration();
+        assert!(calibration.inflation.is_finite() && calibration.pod_log_sd.is_finite());
     }
 }

@@ -36,13 +36,13 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Block, Kind, SequentialTest, Setting, ShareProcess, Stake, Window, counts, name_hash,
+    Block, CanaryShare, Kind, Noise, SequentialTest, Setting, ShareProcess, Stake, counts, name_hash,
     strata::{self, Pooled},
 };
 use crate::domain::{Check, Concern, Counts, Direction, Interval, PartKind, Reading, Sli, Text};
 
 pub(super) const KIND: Kind = Kind {
-    name: "bad_among_all",
+    name: "counts",
     serves: &["ratio", "events_per_traffic"],
     summary: "bets on the canary's share of the bad events, given its share of the traffic, with each pod left out",
 };
@@ -52,10 +52,14 @@ const LEFT_OUT_MAX: usize = 5;
 /// Tenants that are left out together.
 const TENANTS_MAX: usize = 3;
 /// The evidence that would be proof at the default alpha, for concerns.
-const PROOF: f64 = 6.907_755_278_982_137;
+pub(super) const PROOF: f64 = 6.907_755_278_982_137;
+/// Without each of two, three, ... pods, a little less proof is enough, as a logarithm: the whole still has to be proof.
+const SLACKS: [f64; 5] = [0.0, 2.0, 1.5, 2.0, 2.2];
 /// Growth in 15 seconds with one, two, ... canary pods, as logarithms: with the allowance's ln 10, twelve scrapes of one
 /// pod are not proof, and with more pods as much faster as it is less likely that two fail at once.
-const PACES: [f64; 5] = [0.36, 0.5, 0.9, 1.2, 1.6];
+const PACES: [f64; 5] = [0.34, 0.45, 0.7, 1.0, 1.6];
+/// The same without one of the pods.
+const PACES_WITHOUT: [f64; 5] = [0.34, 0.4, 0.45, 0.6, 0.6];
 /// A surge is this many times the usual rate of bad events, two standard deviations up.
 const SURGE: f64 = 3.0;
 /// The same for both arms together in the block itself, which a regression raises too.
@@ -100,6 +104,7 @@ struct Sums {
 pub struct CountTest {
     whole: ShareProcess,
     pods: Vec<LeftOut>,
+    slack: f32,
     without_tenants: Option<ShareProcess>,
     safe: ShareProcess,
     pulse: Pulse,
@@ -114,22 +119,26 @@ struct Bet {
     margin: f64,
     safe_margin: Option<f64>,
     stake: Stake,
+    pace_without: f64,
+    slack: f64,
+    /// The largest rate of bad events that is taken for usual.
+    usual_max: f64,
     is_swapped: bool,
 }
 
 impl Bet {
     /// What control and canary had, against "not worse than tolerated".
-    fn window(&self, control_bad: f64, canary_bad: f64, odds: f64) -> Option<Window> {
+    fn window(&self, control_bad: f64, canary_bad: f64, odds: f64) -> Option<CanaryShare> {
         let bad = control_bad + canary_bad;
         let (on, odds) = if self.is_swapped { (control_bad, 1.0 / odds) } else { (canary_bad, odds) };
-        Window::with_odds(on.min(bad), bad, odds, self.margin)
+        CanaryShare::with_odds(on.min(bad), bad, odds, self.margin)
     }
 
     /// The same against "at least the safe ratio".
-    fn safe_window(&self, control_bad: f64, canary_bad: f64, odds: f64) -> Option<Window> {
+    fn safe_window(&self, control_bad: f64, canary_bad: f64, odds: f64) -> Option<CanaryShare> {
         let bad = control_bad + canary_bad;
         let (on, odds) = if self.is_swapped { (canary_bad, odds) } else { (control_bad, 1.0 / odds) };
-        Window::with_odds(on.min(bad), bad, odds, self.safe_margin?)
+        CanaryShare::with_odds(on.min(bad), bad, odds, self.safe_margin?)
     }
 }
 
@@ -175,7 +184,12 @@ impl CountTest {
         // Both arms together bound how much the rate may have risen by now.
         let both = (control.bad as f64 + canary.bad as f64) / (control.total as f64 + canary.total as f64);
         let expected = lately.max(both / 4.0) * a_pod;
-        let mut inflation = calibration.inflation_at(expected, bad);
+        // With few pods, one that drifts for longer than an hour of history shows is not averaged out by others.
+        let excess = (calibration.inflation_at(expected, bad) - 1.0) * (1.0 + 1.0 / (pods * pods));
+        let mut supposed_inflation = 1.0 + excess;
+        // Without a history, the likelihood ratio takes the events of a block for little more than one.
+        let mut inflation =
+            if calibration.is_trusted { supposed_inflation } else { supposed_inflation.max(0.5 * (bad + 1.0)) };
         let mut margin = tolerated.max(floor);
         let usual = rate(self.pulse.usually).unwrap_or(base).max(base);
         let is_surge = usual > 0.0 && {
@@ -186,15 +200,25 @@ impl CountTest {
         };
         if is_surge {
             let now = rate(self.pulse.now).unwrap_or(both).max(both / 4.0);
-            inflation += SURGE_LOG_SD.powi(2) * SURGE_SECONDS * now * a_pod;
-            margin *= (SURGE_LOG_SD / pods.sqrt()).exp();
+            let unequal = SURGE_LOG_SD.powi(2) * SURGE_SECONDS * now * a_pod;
+            inflation += unequal;
+            supposed_inflation += unequal;
+            margin *= ((2.0 + 0.5 / pods) * SURGE_LOG_SD / pods.sqrt()).exp();
         }
         let safe = if setting.safe_ratio.is_finite() { setting.safe_ratio / floor } else { 0.0 };
-        let pace = PACES.get((pods.round() as usize).saturating_sub(1).min(PACES.len() - 1)).copied();
+        let with = |each: [f64; 5]| each.get((pods.round() as usize).clamp(1, 5) - 1).copied().unwrap_or(0.0);
+        let pace = with(PACES);
         Bet {
             margin,
             safe_margin: (safe > 1.0).then_some(1.0 / safe),
-            stake: Stake { inflation, pace: pace.unwrap_or(0.36), seconds },
+            stake: Stake { inflation, supposed_inflation, pace, seconds },
+            pace_without: with(PACES_WITHOUT),
+            slack: if calibration.noise == Noise::Autocorrelated || !calibration.is_trusted {
+                0.0
+            } else {
+                with(SLACKS)
+            },
+            usual_max: SURGE * usual,
             is_swapped: matches!(
                 (&check.sli, check.direction),
                 (Sli::EventsPerTraffic { .. }, Direction::LowerIsWorse)
@@ -236,7 +260,8 @@ impl CountTest {
                 of_bad += pod.of_bad;
                 of_traffic += pod.of_traffic;
             }
-            left_out.process.bet(without(bet, pooled, of_bad, of_traffic), &bet.stake);
+            let stake = Stake { pace: bet.pace_without, ..bet.stake };
+            left_out.process.bet(without(bet, pooled, of_bad, of_traffic), &stake);
         }
         self.suspect_pod = self.weakest().and_then(|weakest| {
             let of_slot = pods.iter().zip(&slots).filter(|(_, slot)| **slot == weakest);
@@ -278,7 +303,7 @@ impl CountTest {
 }
 
 /// The canary without a portion of it; the whole where nothing of it would be left.
-fn without(bet: &Bet, pooled: &Pooled, of_bad: f64, of_traffic: f64) -> Option<Window> {
+fn without(bet: &Bet, pooled: &Pooled, of_bad: f64, of_traffic: f64) -> Option<CanaryShare> {
     let (of_bad, of_traffic) = if of_traffic < 0.99 { (of_bad.min(1.0), of_traffic) } else { (0.0, 0.0) };
     bet.window(pooled.control_bad, pooled.canary_bad * (1.0 - of_bad), pooled.odds * (1.0 - of_traffic))
 }
@@ -299,12 +324,19 @@ fn shortened(name: &Text) -> Text {
 }
 
 impl Pulse {
-    fn follow(&mut self, control: Counts, seconds: f64) {
-        for (sums, memory) in
-            [(&mut self.now, NOW_SECONDS), (&mut self.lately, LATELY_SECONDS), (&mut self.usually, USUALLY_SECONDS)]
-        {
+    fn follow(&mut self, control: Counts, seconds: f64, usual_max: f64) {
+        let usual_bad = if usual_max > 0.0 {
+            (control.bad as f64).min(usual_max * control.total as f64)
+        } else {
+            control.bad as f64
+        };
+        for (sums, memory, bad) in [
+            (&mut self.now, NOW_SECONDS, control.bad as f64),
+            (&mut self.lately, LATELY_SECONDS, control.bad as f64),
+            (&mut self.usually, USUALLY_SECONDS, usual_bad),
+        ] {
             let keep = (-seconds / memory).exp();
-            sums.0 = (f64::from(sums.0) * keep + control.bad as f64).min(1e30) as f32;
+            sums.0 = (f64::from(sums.0) * keep + bad).min(1e30) as f32;
             sums.1 = (f64::from(sums.1) * keep + control.total as f64).min(1e30) as f32;
         }
     }
@@ -328,7 +360,8 @@ impl SequentialTest for CountTest {
         let patient = Stake { pace: 2.0, ..bet.stake };
         self.safe.bet(bet.safe_window(pooled.control_bad, pooled.canary_bad, pooled.odds), &patient);
         self.sums.add(&pooled, bet.stake.inflation, setting.calibration.pod_floor(effective_pods(&pods)));
-        self.pulse.follow(control, seconds);
+        self.slack = bet.slack as f32;
+        self.pulse.follow(control, seconds, bet.usual_max);
         if let Some((differs, name)) = pooled.mismatch {
             self.mismatch = (differs > 0.1).then(|| (differs as f32, shortened(&name)));
         }
@@ -337,7 +370,7 @@ impl SequentialTest for CountTest {
     fn log_e_value(&self) -> f64 {
         let tenants = self.without_tenants.iter().map(ShareProcess::log_e);
         let pods = self.pods.iter().map(|left_out| left_out.process.log_e());
-        pods.chain(tenants).fold(self.whole.log_e(), f64::min)
+        pods.map(|log_e| log_e + f64::from(self.slack)).chain(tenants).fold(self.whole.log_e(), f64::min)
     }
 
     fn log_e_safe(&self) -> f64 {
@@ -356,7 +389,11 @@ impl SequentialTest for CountTest {
             return None;
         }
         let without_tenants = self.without_tenants.as_ref().map_or(f64::INFINITY, ShareProcess::log_e);
-        let without_pod = self.pods.iter().map(|left_out| left_out.process.log_e()).fold(f64::INFINITY, f64::min);
+        let without_pod = self
+            .pods
+            .iter()
+            .map(|left_out| left_out.process.log_e() + f64::from(self.slack))
+            .fold(f64::INFINITY, f64::min);
         if without_pod < PROOF && without_pod <= without_tenants {
             return self.suspect_pod.clone().map(Concern::OnePod);
         }
@@ -429,4 +466,241 @@ fn mixed(log_e: impl Fn(f64) -> f64) -> f64 {
         return 0.0;
     }
     most + (each.iter().map(|one| (one - most).exp()).sum::<f64>() / TILTS as f64).ln()
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::time::Duration;
+
+    use rand::{SeedableRng, rngs::StdRng};
+
+    use super::*;
+    use crate::{
+        domain::{CheckName, Origin, Part, Selector, Tally, Weight},
+        stats::{Calibration, Noise, Running},
+    };
+
+    pub(in crate::stats) fn check(ratio_max: f64) -> Check {
+        Check {
+            name: CheckName::new("errors"),
+            sli: Sli::Ratio { bad: Selector::metric("bad"), total: Selector::metric("all") },
+            direction: Direction::HigherIsWorse,
+            ratio_max,
+            limit: None,
+            weight: Weight::Critical,
+            origin: Origin::Slo,
+            rationale: Text::default(),
+            lines: Vec::new(),
+            split: Default::default(),
+        }
+    }
+
+    fn trusted() -> Calibration {
+        Calibration {
+            is_trusted: true,
+            dispersion: 0.0,
+            pod_log_sd: 0.02,
+            block: Duration::from_secs(15),
+            inflation: 1.02,
+            pod_events_per_second: 0.5,
+            base_rate: 0.0,
+            noise: Noise::Independent,
+        }
+    }
+
+    fn whole(bad: u64, total: u64) -> Reading {
+        Reading::whole(Tally::Counts(Counts { bad, total }))
+    }
+
+    fn with_parts(kind: PartKind, parts: &[(&str, u64, u64)], rest: (u64, u64)) -> Reading {
+        let sum = parts.iter().fold(rest, |sum, (_, bad, total)| (sum.0 + bad, sum.1 + total));
+        let part = |(name, bad, total): &(&str, u64, u64)| Part {
+            kind,
+            name: Text::new(name),
+            tally: Tally::Counts(Counts { bad: *bad, total: *total }),
+        };
+        Reading { parts: parts.iter().map(part).collect(), ..whole(sum.0, sum.1) }
+    }
+
+    fn observe(test: &mut CountTest, check: &Check, control: &Reading, canary: &Reading) {
+        let calibration = trusted();
+        let setting = Setting { check, calibration: &calibration, safe_ratio: 2.0 };
+        test.observe(&setting, &Block { control, canary, span: Duration::from_secs(15) });
+    }
+
+    fn after(blocks: usize, control: &Reading, canary: &Reading) -> CountTest {
+        let mut test = CountTest::start();
+        (0..blocks).for_each(|_| observe(&mut test, &check(1.1), control, canary));
+        test
+    }
+
+    #[test]
+    fn nothing_bad_proves_nothing_and_an_arm_without_traffic_is_no_zero() {
+        assert!(after(100, &whole(0, 1000), &whole(0, 10)).log_e_value().abs() < 1e-6);
+        assert_eq!(after(100, &whole(0, 0), &whole(5, 10)), CountTest::start());
+        assert_eq!(after(100, &whole(5, 10), &whole(0, 0)), CountTest::start());
+    }
+
+    #[test]
+    fn a_regression_of_every_pod_is_proof_and_a_shared_outage_is_not() {
+        let pods = [("a", 6, 200), ("b", 5, 200), ("c", 6, 200), ("d", 5, 200), ("e", 6, 200)];
+        let bad = after(8, &whole(15, 3000), &with_parts(PartKind::Pod, &pods, (0, 0)));
+        assert!(bad.log_e_value() > PROOF, "{}", bad.log_e_value());
+        let pods = [("a", 60, 200), ("b", 60, 200), ("c", 60, 200)];
+        let shared = after(100, &whole(900, 3000), &with_parts(PartKind::Pod, &pods, (0, 0)));
+        assert!(shared.log_e_value() < 1.0 && shared.concern().is_none());
+    }
+
+    #[test]
+    fn three_minutes_of_a_lone_pod_are_no_proof_and_five_are() {
+        let at = |blocks| after(blocks, &whole(95, 19_000), &whole(150, 1000)).log_e_value();
+        assert!(at(12) < PROOF, "{}", at(12));
+        assert!(at(20) > PROOF, "{}", at(20));
+    }
+
+    #[test]
+    fn one_bad_pod_is_a_concern_and_no_proof() {
+        let pods = [("a", 1, 200), ("b", 60, 200), ("c", 1, 200), ("d", 1, 200), ("e", 1, 200)];
+        let test = after(40, &whole(15, 3000), &with_parts(PartKind::Pod, &pods, (0, 0)));
+        assert!(test.log_e_value() < PROOF);
+        assert_eq!(test.concern(), Some(Concern::OnePod(Text::new("b"))));
+    }
+
+    #[test]
+    fn heavy_tenants_are_a_concern_and_no_proof() {
+        let tenants = [("bot", 30, 40), ("crawler", 10, 20)];
+        let test = after(60, &whole(40, 8000), &with_parts(PartKind::Tenant, &tenants, (10, 1940)));
+        assert!(test.log_e_value() < PROOF);
+        assert_eq!(test.concern(), Some(Concern::OneTenant(Text::new("bot"))));
+        // A tenant that is all there is, is not left out.
+        let test = after(60, &whole(40, 8000), &with_parts(PartKind::Tenant, &[("only", 50, 2000)], (0, 0)));
+        assert!(test.log_e_value() > PROOF);
+    }
+
+    #[test]
+    fn another_mix_of_segments_is_no_regression() {
+        // Exports fail ten times as often in both arms; the canary has more of them.
+        let control = with_parts(PartKind::Segment, &[("export", 10, 100), ("read", 90, 9000)], (0, 0));
+        let canary = with_parts(PartKind::Segment, &[("export", 90, 900), ("read", 1, 100)], (0, 0));
+        let test = after(60, &control, &canary);
+        assert!(test.log_e_value() < 1.0, "{}", test.log_e_value());
+        assert!(matches!(test.concern(), Some(Concern::Mismatch(differs, _)) if differs > 0.5));
+        let unknown = after(60, &whole(100, 9100), &whole(91, 1000));
+        assert!(unknown.log_e_value() > PROOF, "without segments it cannot be told");
+        // Without a segment in common nothing can be compared.
+        let canary = with_parts(PartKind::Segment, &[("upload", 900, 1000)], (0, 0));
+        assert!(after(60, &control, &canary).log_e_value().abs() < 1e-6);
+    }
+
+    #[test]
+    fn fewer_sign_ins_are_found_where_less_is_worse() {
+        let mut fewer = Check { direction: Direction::LowerIsWorse, ..check(1.1) };
+        let mut test = CountTest::start();
+        (0..40).for_each(|_| observe(&mut test, &fewer, &whole(950, 1000), &whole(20, 50)));
+        assert!(test.log_e_value() > PROOF);
+        fewer.sli = Sli::EventsPerTraffic { events: Selector::metric("a"), traffic: Selector::metric("b") };
+        let mut test = CountTest::start();
+        (0..400).for_each(|_| observe(&mut test, &fewer, &whole(2000, 1000), &whole(900, 1000)));
+        assert!(test.log_e_value() > PROOF, "{}", test.log_e_value());
+        let mut test = CountTest::start();
+        (0..400).for_each(|_| observe(&mut test, &fewer, &whole(2000, 1000), &whole(4000, 1000)));
+        assert!(test.log_e_value() < 1.0);
+    }
+
+    #[test]
+    fn rare_events_that_only_the_canary_has_are_soon_proof() {
+        for (share, at_most) in [(0.01, 4), (0.05, 5), (0.25, 9)] {
+            let canary = (1e6 * share) as u64;
+            let mut test = CountTest::start();
+            let mut events = 0;
+            while test.log_e_value() < PROOF && events < 100 {
+                (0..20).for_each(|_| observe(&mut test, &check(1.1), &whole(0, 1_000_000 - canary), &whole(0, canary)));
+                observe(&mut test, &check(1.1), &whole(0, 1_000_000 - canary), &whole(1, canary));
+                events += 1;
+            }
+            assert!(events <= at_most, "{events} at {share}");
+        }
+    }
+
+    #[test]
+    fn an_equal_canary_is_shown_safe_and_one_twice_as_bad_is_not() {
+        assert!(after(60, &whole(95, 19_000), &whole(5, 1000)).log_e_safe() > 20_f64.ln());
+        assert!(after(60, &whole(95, 19_000), &whole(10, 1000)).log_e_safe() < 1.0);
+    }
+
+    /// The interval holds the truth at every moment, on at least 95 of 100 paths.
+    #[test]
+    fn the_interval_holds_the_truth_at_every_moment() {
+        let mut rng = StdRng::seed_from_u64(11);
+        for truth in [1.0, 3.0] {
+            let mut missed = 0;
+            for _ in 0..100 {
+                let mut test = CountTest::start();
+                let mut is_missed = false;
+                for block in 0..60 {
+                    let canary = crate::eval::noise::poisson(5.0 * truth, &mut rng);
+                    let control = crate::eval::noise::poisson(20.0, &mut rng);
+                    observe(&mut test, &check(1.1), &whole(control, 2000), &whole(canary, 500));
+                    if block % 10 == 9 {
+                        let (estimate, interval) = test.effect().unwrap();
+                        assert!(interval.low <= estimate && estimate <= interval.high);
+                        is_missed |= truth < interval.low || truth > interval.high;
+                    }
+                }
+                let (_, interval) = test.effect().unwrap();
+                assert!(interval.high / interval.low < 2.5, "{interval:?} says little");
+                missed += i32::from(is_missed);
+            }
+            assert!(missed <= 5, "{missed} at {truth}");
+        }
+        assert_eq!(after(5, &whole(0, 10), &whole(3, 10)).effect(), None);
+    }
+
+    #[test]
+    fn any_numbers_leave_it_finite() {
+        let numbers = [0, 1, 7, u64::MAX / 2, u64::MAX];
+        let mut check = check(f64::NAN);
+        let mut test = CountTest::start();
+        for calibration in [trusted(), Calibration::untrusted(), Calibration { inflation: f64::NAN, ..trusted() }] {
+            for safe_ratio in [f64::NAN, f64::INFINITY, 0.0, 2.0] {
+                check.ratio_max = safe_ratio;
+                for a in numbers {
+                    for b in numbers {
+                        let control =
+                            with_parts(PartKind::Segment, &[("a", a / 4, b / 4), ("b", b / 4, a / 4)], (1, 1));
+                        let canary = with_parts(PartKind::Pod, &[("x", b / 4, a / 4), ("y", a / 4, b / 4)], (0, 1));
+                        let setting = Setting { check: &check, calibration: &calibration, safe_ratio };
+                        for span in [Duration::ZERO, Duration::MAX] {
+                            test.observe(&setting, &Block { control: &control, canary: &canary, span });
+                            test.observe(&setting, &Block { control: &whole(a, b), canary: &whole(b, a), span });
+                        }
+                        assert!(test.log_e_value().is_finite() && test.log_e_safe().is_finite());
+                        if let Some((estimate, interval)) = test.effect() {
+                            assert!(estimate.is_finite() && interval.low.is_finite() && interval.high.is_finite());
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn state_is_small_and_resumes_bit_for_bit() {
+        let long = "a-tenant-with-a-name-that-is-as-long-as-names-may-ever-become-in-kubernetes";
+        let control = with_parts(PartKind::Segment, &[("export", 10, 100), ("read", 90, 9000)], (0, 0));
+        let pods: Vec<String> = (0..9).map(|pod| format!("{long}-{pod}")).collect();
+        let parts: Vec<_> = pods.iter().map(|name| (name.as_str(), 3, 100)).collect();
+        let mut canary = with_parts(PartKind::Pod, &parts, (0, 0));
+        canary.parts.extend(with_parts(PartKind::Tenant, &[(long, 9, 100)], (0, 0)).parts);
+        canary.parts.extend(with_parts(PartKind::Segment, &[(long, 9, 100), ("read", 18, 800)], (0, 0)).parts);
+        let mut test = after(30, &control, &canary);
+        let bytes = postcard::to_allocvec(&Running::Counts(Box::new(test.clone()))).unwrap();
+        assert!(bytes.len() <= 1024, "{}", bytes.len());
+        let mut resumed: CountTest = postcard::from_bytes(&postcard::to_allocvec(&test).unwrap()).unwrap();
+        for _ in 0..30 {
+            observe(&mut test, &check(1.1), &control, &canary);
+            observe(&mut resumed, &check(1.1), &control, &canary);
+        }
+        assert_eq!(test, resumed);
+    }
 }

@@ -22,6 +22,7 @@ pub mod no_control;
 pub mod planning;
 mod pod_ranks;
 mod pods;
+mod pseudo_rollouts;
 mod quantile;
 mod ridge;
 mod share_betting;
@@ -41,8 +42,9 @@ pub use equivalence::{BelowRatio, Equivalence};
 pub use latency::Latency;
 pub use level::Level;
 pub use mix::Mix;
+pub use pseudo_rollouts::false_alarms;
 pub use quantile::{Quantile, quantile};
-pub use share_process::{ShareProcess, Stake, Window};
+pub use share_process::{CanaryShare, ShareProcess, Stake};
 
 use crate::domain::{Check, Concern, Counts, Direction, Interval, Reading, Sli, Tally};
 

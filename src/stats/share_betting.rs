@@ -20,19 +20,18 @@
 //! The promise rests on the share that is expected of the canary *given all that came before*: a pod that drifts by
 //! itself over many windows breaks it. One window can multiply the wealth by at most `1 + 0.9 (1/pi - 1)`.
 
-use super::tempered::Window;
+use super::tempered::CanaryShare;
 
 /// Largest part of the possible stake that one bet may take, so that no window can ruin it.
 const BET_MAX: f64 = 0.9;
 
 /// What a bet of 1 on "`worse` times as bad as is tolerated" pays after the window.
 ///
-/// `inflation` is how many bad events count as one, at least 1; `log_pay_max` bounds the logarithm of the payment.
-pub(super) fn factor(window: &Window, worse: f64, inflation: f64, log_pay_max: f64) -> f64 {
+/// `inflation` is how many bad events count as one, at least 1; `pay_max` bounds the payment.
+pub(super) fn factor(window: &CanaryShare, worse: f64, inflation: f64, pay_max: f64) -> f64 {
     let (tolerated, supposed) = (window.tolerated_share(), window.share_if(worse));
     let independent = window.bad / inflation;
     let fastest = (supposed - tolerated) * independent / (tolerated * (1.0 - tolerated));
-    let pay_max = log_pay_max.exp();
     let good = (supposed + 0.5 * (supposed * (1.0 - supposed) / independent).sqrt()).min(1.0);
     let payable = (pay_max - 1.0) / (good - tolerated).max(1e-9);
     let lambda = fastest.min(BET_MAX / tolerated).min(payable);

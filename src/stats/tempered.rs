@@ -20,7 +20,7 @@
 
 /// The counts of a window, as the canary's share of bad events is judged by.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Window {
+pub struct CanaryShare {
     /// Bad events on the canary.
     pub on_canary: f64,
     /// Bad events in both arms; above 0.
@@ -29,7 +29,7 @@ pub struct Window {
     pub odds: f64,
 }
 
-impl Window {
+impl CanaryShare {
     /// What `on_canary` of `bad` events mean where the canary has `theta` of the traffic and may be `tolerated` times as
     /// bad; `None` where they say nothing.
     pub fn new(on_canary: f64, bad: f64, theta: f64, tolerated: f64) -> Option<Self> {
@@ -56,10 +56,9 @@ impl Window {
 
 /// Natural logarithm of what a bet of 1 on "`worse` times as bad as is tolerated" pays after the window.
 ///
-/// `inflation` is the variance of the events as a multiple of the binomial's, at least 1; `log_pay_max` bounds the
+/// `log_worse` is the logarithm of `worse`; `inflation` is the variance of the events as a multiple of the binomial's, at least 1; `log_pay_max` bounds the
 /// result.
-pub(super) fn log_factor(window: &Window, worse: f64, inflation: f64, log_pay_max: f64) -> f64 {
-    let log_worse = worse.ln();
+pub(super) fn log_factor(window: &CanaryShare, worse: f64, log_worse: f64, inflation: f64, log_pay_max: f64) -> f64 {
     let all = window.bad * ((1.0 + worse * window.odds) / (1.0 + window.odds)).ln();
     let supposed = window.share_if(worse);
     let spread = (window.bad * supposed * (1.0 - supposed) * inflation).sqrt();
