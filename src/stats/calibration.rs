@@ -11,6 +11,8 @@
 //! lasts (drift of a pod by itself); the largest is used, one standard error up. A pod's lasting difference is taken out by
 //! its own past, and told apart: the variance of the pods' logarithmic rates beyond what counting explains.
 
+pub(super) mod pseudo_rollouts;
+
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};

@@ -33,12 +33,15 @@
 //! than history shows, is a regression to this test if it is the only one. A tenant who fails wherever it is, is taken
 //! for one if telemetry does not tell tenants apart.
 
+mod share_betting;
+pub(super) mod share_process;
+mod strata;
+mod tempered;
+
 use serde::{Deserialize, Serialize};
 
-use super::{
-    Block, CanaryShare, Kind, Noise, SequentialTest, Setting, ShareProcess, Stake, counts, name_hash,
-    strata::{self, Pooled},
-};
+use self::strata::Pooled;
+use super::{Block, CanaryShare, Kind, Noise, SequentialTest, Setting, ShareProcess, Stake, counts, name_hash};
 use crate::domain::{Check, Concern, Counts, Direction, Interval, PartKind, Reading, Sli, Text};
 
 pub(super) const KIND: Kind = Kind {

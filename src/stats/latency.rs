@@ -41,13 +41,16 @@
 //! the bounds only: none, if all requests fall into one bucket. A distribution that is slower in one place and faster in
 //! another is judged by where it is slower.
 
+pub(super) mod edges;
+mod pods;
+
 use serde::{Deserialize, Serialize};
 
-use super::{
-    Block, Kind, SequentialTest, Setting,
-    latency_edges::{EDGES, Edges, Sample, WHOLE},
-    latency_pods::{Pods, Tolerated},
+use self::{
+    edges::{EDGES, Edges, Sample, WHOLE},
+    pods::{Pods, Tolerated},
 };
+use super::{Block, Kind, SequentialTest, Setting};
 use crate::domain::{Interval, PartKind, Reading, Sli, Tally, Text};
 
 pub(super) const KIND: Kind = Kind {

@@ -11,15 +11,15 @@
 //! onset, and Ville's inequality makes them valid at every moment. Instead of a normal law's tails, which
 //! costs and queues do not have, the price is some growth when a shift is many deviations large.
 //!
-//! `phi` and `v` are learnt from the steps of control's pods and of `d` itself ([`autoregression`](super::autoregression)),
+//! `phi` and `v` are learnt from the steps of control's pods and of `d` itself ([`autoregression`](self::autoregression)),
 //! on the side of too much; `v` is taken 1.3 times as large. A single look pays at most ten to one, with one
 //! canary pod (or an unknown number) less: a pod that fails for a minute by itself is no regression. Where a few jumps make
 //! up the noise, as in a queue that is mostly empty, no five minutes are proof.
 //!
-//! Where pods are told apart, half of the stake bets on ranks ([`pod_ranks`](super::pod_ranks)) at fixed moments, which
+//! Where pods are told apart, half of the stake bets on ranks ([`pod_ranks`](self::pod_ranks)) at fixed moments, which
 //! needs no model of the noise at all, and goes on as above from there. Where readings are amounts of single
 //! requests, that is non-negative and several for each look, half bets on the canary's share of their sum
-//! ([`amount_share`](super::amount_share)), which is exact if requests are assigned at random.
+//! ([`amount_share`](self::amount_share)), which is exact if requests are assigned at random.
 //!
 //! # The margin
 //! The largest of: `ratio_max` applied to control's level; three lasting deviations between pods, learnt from control's
@@ -33,14 +33,19 @@
 //! Sources: Wang and Ramdas, "Catoni-style confidence sequences for heavy-tailed mean estimation" (2023); Howard,
 //! Ramdas, McAuliffe and Sekhon (2021) for the interval; Shin, Ramdas and Rinaldo (2023) for the mixture over starts.
 
+mod amount_share;
+mod autoregression;
+mod pod_ranks;
+mod pods;
+
 use serde::{Deserialize, Serialize};
 
-use super::{
-    Block, Kind, SequentialTest, Setting,
+use self::{
     amount_share::AmountShare,
     autoregression::{Mean, Noise, Steps},
     pods::{PodLooks, Pods},
 };
+use super::{Block, Kind, SequentialTest, Setting, name_hash};
 use crate::domain::{Check, Direction, Interval, PartKind, Reading, Tally};
 
 pub(super) const KIND: Kind = Kind {
@@ -320,13 +325,8 @@ fn runs(readings: &[f64], looks: usize) -> Vec<f64> {
 fn pods_of(reading: &Reading, is_canary: bool, looks: usize) -> impl Iterator<Item = PodLooks> {
     reading.parts_of(PartKind::Pod).filter_map(move |part| {
         let readings = readings(&part.tally).filter(|readings| readings.len() >= looks)?;
-        Some(PodLooks { name: hash(part.name.as_str()), is_canary, looks: runs(&readings, looks) })
+        Some(PodLooks { name: name_hash(part.name.as_str()), is_canary, looks: runs(&readings, looks) })
     })
-}
-
-/// Fowler, Noll and Vo's hash, 1a with 32 bits.
-pub(super) fn hash(name: &str) -> u32 {
-    name.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
 
 impl SequentialTest for Level {

@@ -30,9 +30,12 @@
 //! a mix of their own for the whole rollout, and no test on sums can tell that from a change: it has to be judged again
 //! without each of them. Categories below two in a hundred are not part of what is shown safe.
 
+pub(super) mod drift_size;
+
 use serde::{Deserialize, Serialize};
 
-use super::{Block, Kind, SequentialTest, Setting, drift_size::population_stability_index, level::hash};
+use self::drift_size::population_stability_index;
+use super::{Block, Kind, SequentialTest, Setting, name_hash};
 use crate::domain::{Concern, Interval, PartKind, Tally, Text};
 
 pub(super) const KIND: Kind = Kind {
@@ -247,7 +250,7 @@ impl Mix {
         }
         let mut seen = vec![Seen::default(); self.categories.len()];
         for (name, of_name) in both {
-            let place = self.place(hash(name));
+            let place = self.place(name_hash(name));
             if let Some(sum) = seen.get_mut(place) {
                 sum.canary += of_name.canary;
                 sum.all += of_name.all;
@@ -267,14 +270,14 @@ impl Mix {
         }
         self.windows += 1;
         let mut unknown: Vec<(&str, f64)> =
-            both.iter().filter(|(name, _)| !self.is_known(hash(name))).map(|(name, seen)| (*name, seen.all)).collect();
+            both.iter().filter(|(name, _)| !self.is_known(name_hash(name))).map(|(name, seen)| (*name, seen.all)).collect();
         unknown.sort_by(|one, other| other.1.total_cmp(&one.1).then(one.0.cmp(other.0)));
         for (name, count) in unknown {
             let named = self.categories.len().saturating_sub(2);
             if named < NAMED_MAX / 2 || (named < NAMED_MAX && count >= NAMED_PART * all) {
-                self.add(hash(name));
+                self.add(name_hash(name));
             } else {
-                for (word, bit) in bits(hash(name)) {
+                for (word, bit) in bits(name_hash(name)) {
                     if let Some(word) = self.others.get_mut(word) {
                         *word |= bit;
                     }
@@ -382,7 +385,7 @@ impl Mix {
             self.categories.iter().enumerate().max_by(|one, other| apart(one.1).abs().total_cmp(&apart(other.1).abs()));
         let Some((place, category)) = largest else { return };
         let difference = apart(category) as f32;
-        let found = names.filter(|name| self.place(hash(name)) == place).min();
+        let found = names.filter(|name| self.place(name_hash(name)) == place).min();
         match (found, place, &mut self.moved) {
             (Some(name), 2.., _) => {
                 self.moved = Some((Text::new(name.chars().take(NAME_CHARS).collect::<String>()), difference));

@@ -5,46 +5,36 @@
 //! which test serves a check. A test is one file, whose head argues why it is right. What a test assumes of the noise it
 //! learns from history ([`Calibration`]).
 
-mod amount_share;
 mod arms;
-mod autoregression;
 mod calibration;
 mod counts;
-mod drift_size;
 mod equivalence;
 mod latency;
-mod latency_edges;
-mod latency_pods;
 mod level;
 mod mix;
 pub mod multiplicity;
 pub mod no_control;
 pub mod planning;
-mod pod_ranks;
-mod pods;
-mod pseudo_rollouts;
 mod quantile;
-mod ridge;
-mod share_betting;
-mod share_process;
-mod strata;
-mod tempered;
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 pub use arms::{CHALLENGERS_MAX, Contest, Rank, Standing, Terms};
-pub use calibration::{Calibration, History, Learner, Noise};
-pub use counts::CountTest;
-pub use drift_size::{DriftReading, kolmogorov_smirnov, kolmogorov_smirnov_of_samples, population_stability_index};
+pub use calibration::{Calibration, History, Learner, Noise, pseudo_rollouts::false_alarms};
+pub use counts::{
+    CountTest,
+    share_process::{CanaryShare, ShareProcess, Stake},
+};
 pub use equivalence::{BelowRatio, Equivalence};
 pub use latency::Latency;
 pub use level::Level;
-pub use mix::Mix;
-pub use pseudo_rollouts::false_alarms;
+pub use mix::{
+    Mix,
+    drift_size::{DriftReading, kolmogorov_smirnov, kolmogorov_smirnov_of_samples, population_stability_index},
+};
 pub use quantile::{Quantile, quantile};
-pub use share_process::{CanaryShare, ShareProcess, Stake};
 
 use crate::domain::{Check, Concern, Counts, Direction, Interval, Reading, Sli, Tally};
 

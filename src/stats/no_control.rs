@@ -30,9 +30,11 @@
 //! promised, most of all without siblings, when an odd day looks like a bad version. A sibling that the rollout does
 //! touch hides a regression. Counts of a few a minute are mostly noise: pass sums over longer steps.
 
+mod ridge;
+
 use serde::{Deserialize, Serialize};
 
-use super::ridge::Ridge;
+use self::ridge::Ridge;
 use crate::domain::{Direction, Interval};
 
 /// Minutes of a day.

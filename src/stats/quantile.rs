@@ -12,7 +12,7 @@
 //! requests are spread evenly inside a bucket, as Prometheus does; the interval supposes nothing of the kind. Requests
 //! that come in clusters make it too narrow: it is for reading, and decides nothing.
 
-use super::latency_edges::is_sound;
+use super::latency::edges::is_sound;
 use crate::domain::Histogram;
 
 /// A quantile of a histogram, in the unit of its bounds.

@@ -9,10 +9,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Calibration,
-    latency::SLOTS,
-    latency_edges::{Edges, Sample, WHOLE, log_odds_per_shift},
+    SLOTS,
+    edges::{Edges, Sample, WHOLE, log_odds_per_shift},
 };
+use crate::stats::Calibration;
 
 /// Pods whose sums are kept apart; further ones share.
 const PODS: usize = 20;

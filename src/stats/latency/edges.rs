@@ -131,7 +131,7 @@ impl Sample {
 }
 
 /// Whether a histogram can be read: rising bounds and one more bucket than bounds.
-pub(super) fn is_sound(histogram: &Histogram) -> bool {
+pub(in crate::stats) fn is_sound(histogram: &Histogram) -> bool {
     let is_rising = |pair: &[f64]| matches!(pair, [one, next] if one < next);
     histogram.counts.len() == histogram.bounds.len() + 1
         && histogram.bounds.iter().all(|bound| !bound.is_nan())

@@ -14,7 +14,7 @@
 
 use crate::domain::{Check, Counts, Part, PartKind, Reading, Text};
 
-use super::counts;
+use crate::stats::counts;
 
 /// Both arms' counts as far as they can be compared.
 #[derive(Clone, Debug, PartialEq)]

@@ -7,13 +7,14 @@
 
 use std::time::Duration;
 
-use super::{Block, Calibration, CountTest, History, SequentialTest, Setting, counts::PROOF};
+use super::{Calibration, History};
 use crate::domain::{Check, Counts, Direction, Part, PartKind, Reading, Sli, Tally, Text};
+use crate::stats::{Block, CountTest, SequentialTest, Setting, counts::PROOF};
 
 /// How long one pseudo-rollout is watched.
 const WATCH_SECONDS: f64 = 7200.0;
 
-/// False alarms, and pseudo-rollouts tried. The counts are bad among all, as [`counts`](super::counts) reads the check.
+/// False alarms, and pseudo-rollouts tried. The counts are bad among all, as [`counts`](crate::stats::counts) reads the check.
 pub fn false_alarms(history: &History, check: &Check) -> (u32, u32) {
     let calibration = Calibration::learn(history);
     let check = as_counted(check);

@@ -17,8 +17,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Setting, autoregression::Mean};
+use super::autoregression::Mean;
 use crate::domain::Direction;
+use crate::stats::Setting;
 
 /// How many times worse than tolerated the canary might be.
 const WORSE: [f64; 4] = [1.2, 1.5, 2.5, 6.0];
