@@ -114,7 +114,7 @@ fn measure(case: &Case, calibration: &Calibration) -> (f64, usize) {
         .map(|_| (reading(case, 15_000, "control", &mut rng), reading(case, 5_000, "canary", &mut rng)))
         .collect();
     let check = check(case.sli.clone());
-    let setting = Setting { check: &check, calibration, safe_ratio: 2.0 };
+    let setting = Setting { check: &check, calibration, safe_ratio: 2.0, pod_incident: stats::POD_INCIDENT };
     let rollout = || {
         let mut test = Running::start(&check);
         for (control, canary) in drawn.iter().take(ROLLOUT) {

@@ -92,7 +92,12 @@ impl Watch {
     }
 
     fn observe(&mut self, control: Counts, canary: Counts) -> f64 {
-        let setting = Setting { check: &self.check, calibration: &self.calibration, safe_ratio: 4.0 };
+        let setting = Setting {
+            check: &self.check,
+            calibration: &self.calibration,
+            safe_ratio: 4.0,
+            pod_incident: tollgate::stats::POD_INCIDENT,
+        };
         let (control, canary) = (Reading::whole(Tally::Counts(control)), Reading::whole(Tally::Counts(canary)));
         let block = Block { control: &control, canary: &canary, span: Duration::from_secs(15) };
         self.test.observe(&setting, &block);

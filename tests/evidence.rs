@@ -59,7 +59,12 @@ impl Watch {
     }
 
     fn observe(&mut self, control: &Reading, canary: &Reading) {
-        let setting = Setting { check: &self.check, calibration: &self.calibration, safe_ratio: 2.0 };
+        let setting = Setting {
+            check: &self.check,
+            calibration: &self.calibration,
+            safe_ratio: 2.0,
+            pod_incident: stats::POD_INCIDENT,
+        };
         self.test.observe(&setting, &Block { control, canary, span: SCRAPE });
     }
 
@@ -277,7 +282,7 @@ proptest! {
         for kind in stats::served() {
             let mut watch = Watch::new(kind, direction);
             for (control, canary, span) in &blocks {
-                let setting = Setting { check: &watch.check, calibration: &watch.calibration, safe_ratio: 2.0 };
+                let setting = Setting { check: &watch.check, calibration: &watch.calibration, safe_ratio: 2.0, pod_incident: stats::POD_INCIDENT };
                 watch.test.observe(&setting, &Block { control, canary, span: Duration::from_millis(*span) });
                 let (worse, safe) = watch.values();
                 prop_assert!(worse.is_finite() && safe.is_finite(), "{kind}: {worse} {safe}");

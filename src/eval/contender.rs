@@ -130,7 +130,12 @@ impl Watched {
     /// Takes in a whole block of both arms, added up by the caller.
     pub fn judge(&mut self, control: &Reading, canary: &Reading) {
         let span = Duration::from_secs_f64(SCRAPE_SECONDS * f64::from(self.per_block));
-        let setting = Setting { check: &self.check, calibration: &self.calibration, safe_ratio: SAFE_RATIO };
+        let setting = Setting {
+            check: &self.check,
+            calibration: &self.calibration,
+            safe_ratio: SAFE_RATIO,
+            pod_incident: crate::stats::POD_INCIDENT,
+        };
         self.running.observe(&setting, &Block { control, canary, span });
         self.has_rolled_back |= self.running.log_e_value() >= -ALPHA.ln();
     }

@@ -50,11 +50,13 @@ pub(super) struct Pace {
     pub(super) block: Duration,
     /// A canary this many times as bad must not be called safe.
     pub(super) safe_ratio: f64,
+    /// How long one pod may fail by itself without that being proof.
+    pub(super) pod_incident: Duration,
 }
 
 impl Pace {
     pub(super) fn of(policy: &ServicePolicy) -> Self {
-        Self { block: policy.measure_every, safe_ratio: policy.safe_ratio }
+        Self { block: policy.measure_every, safe_ratio: policy.safe_ratio, pod_incident: policy.pod_incident }
     }
 }
 
@@ -121,8 +123,10 @@ impl Record {
         if sum.is_none() {
             self.end_block(check, pace);
         }
-        // A reading that comes a moment early ends its block all the same.
-        let almost = pace.block.max(self.calibration.block).saturating_sub(look.span / 2);
+        // Blocks are longer where little is known of the noise, though not so long that an incident that is taken for
+        // proof would be over before they are. A reading that comes a moment early ends its block all the same.
+        let asked = self.calibration.block.min(pace.pod_incident / 3);
+        let almost = pace.block.max(asked).saturating_sub(look.span / 2);
         let pending = sum.unwrap_or(look);
         let is_full = pending.span >= almost;
         self.pending = Some(pending);
@@ -134,7 +138,12 @@ impl Record {
     /// The block is long enough, or the traffic split changes: the statistics take it in.
     pub(super) fn end_block(&mut self, check: &Check, pace: Pace) {
         if let Some(Pending { control, canary, span }) = self.pending.take() {
-            let setting = Setting { check, calibration: &self.calibration, safe_ratio: pace.safe_ratio };
+            let setting = Setting {
+                check,
+                calibration: &self.calibration,
+                safe_ratio: pace.safe_ratio,
+                pod_incident: pace.pod_incident,
+            };
             self.test.observe(&setting, &Block { control: &control, canary: &canary, span });
         }
     }

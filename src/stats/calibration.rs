@@ -86,7 +86,7 @@ impl Calibration {
         Self {
             is_trusted: false,
             dispersion: 0.1,
-            pod_log_sd: 0.1,
+            pod_log_sd: 0.111_6,
             block: Duration::from_secs(60),
             inflation: 1.0,
             pod_events_per_second: 0.0,

@@ -210,12 +210,12 @@ impl CountTest {
         }
         let safe = if setting.safe_ratio.is_finite() { setting.safe_ratio / floor } else { 0.0 };
         let with = |each: [f64; 5]| each.get((pods.round() as usize).clamp(1, 5) - 1).copied().unwrap_or(0.0);
-        let pace = with(PACES);
+        let pace = setting.paced(with(PACES));
         Bet {
             margin,
             safe_margin: (safe > 1.0).then_some(1.0 / safe),
             stake: Stake { inflation, supposed_inflation, pace, seconds },
-            pace_without: with(PACES_WITHOUT),
+            pace_without: setting.paced(with(PACES_WITHOUT)),
             slack: if calibration.noise == Noise::Autocorrelated || !calibration.is_trusted {
                 0.0
             } else {
@@ -527,7 +527,8 @@ pub(super) mod tests {
 
     fn observe(test: &mut CountTest, check: &Check, control: &Reading, canary: &Reading) {
         let calibration = trusted();
-        let setting = Setting { check, calibration: &calibration, safe_ratio: 2.0 };
+        let setting =
+            Setting { check, calibration: &calibration, safe_ratio: 2.0, pod_incident: crate::stats::POD_INCIDENT };
         test.observe(&setting, &Block { control, canary, span: Duration::from_secs(15) });
     }
 
@@ -672,7 +673,12 @@ pub(super) mod tests {
                         let control =
                             with_parts(PartKind::Segment, &[("a", a / 4, b / 4), ("b", b / 4, a / 4)], (1, 1));
                         let canary = with_parts(PartKind::Pod, &[("x", b / 4, a / 4), ("y", a / 4, b / 4)], (0, 1));
-                        let setting = Setting { check: &check, calibration: &calibration, safe_ratio };
+                        let setting = Setting {
+                            check: &check,
+                            calibration: &calibration,
+                            safe_ratio,
+                            pod_incident: crate::stats::POD_INCIDENT,
+                        };
                         for span in [Duration::ZERO, Duration::MAX] {
                             test.observe(&setting, &Block { control: &control, canary: &canary, span });
                             test.observe(&setting, &Block { control: &whole(a, b), canary: &whole(b, a), span });

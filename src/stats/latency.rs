@@ -50,7 +50,7 @@ use self::{
     edges::{EDGES, Edges, Sample, WHOLE},
     pods::{Pods, Tolerated},
 };
-use super::{Block, Kind, SequentialTest, Setting};
+use super::{Block, GROWTH_MAX, Kind, SequentialTest, Setting};
 use crate::domain::{Interval, PartKind, Reading, Sli, Tally, Text};
 
 pub(super) const KIND: Kind = Kind {
@@ -132,7 +132,8 @@ impl Stakes {
     /// not bet.
     fn limit(&mut self, before: f64, waiting: f64, scrapes: f64, rise: (f64, f64)) {
         let (each, at_once) = rise;
-        let may_rise = (f64::from(self.may_rise) + each * scrapes).min(at_once.max(each * scrapes));
+        let rises = (each * scrapes).min(GROWTH_MAX);
+        let may_rise = (f64::from(self.may_rise) + rises).min(at_once.max(rises));
         let bets = self.sum();
         let most = before * may_rise.exp();
         if bets + waiting > most && bets > 0.0 {
@@ -195,11 +196,12 @@ impl Latency {
         (all, wealth.fold(all, f64::min))
     }
 
-    fn bet(&mut self, arms: &Arms, tolerated: &Tolerated, scrapes: f64) {
+    fn bet(&mut self, arms: &Arms, tolerated: &Tolerated, scrapes: f64, setting: &Setting<'_>) {
         let waited = self.waiting;
         let feed = waited * (FED_EACH_SCRAPE * scrapes).min(1.0);
         self.waiting -= feed;
-        let rise = if arms.canary_pods.len() >= 3 { RISE_MANY } else { RISE_FEW };
+        let (each, at_once) = if arms.canary_pods.len() >= 3 { RISE_MANY } else { RISE_FEW };
+        let rise = (setting.paced(each), at_once);
         let all = arms.factors(&arms.canary, tolerated);
         for (view, stakes) in self.views.iter_mut().enumerate() {
             let before = stakes.sum() + waited;
@@ -432,7 +434,7 @@ impl SequentialTest for Latency {
         let (ratio_max, pods) = (setting.check.ratio_max, (arms.canary_pods.len(), arms.control_pods.len()));
         let tolerated = self.pods.tolerated(setting.calibration, ratio_max, &arms.canary, pods.0, pods.1);
         let scrapes = (block.span.as_secs_f64() / SCRAPE_SECONDS).clamp(1.0, 240.0);
-        self.bet(&arms, &tolerated, scrapes);
+        self.bet(&arms, &tolerated, scrapes, setting);
         self.measure(&arms, &tolerated, setting.safe_ratio);
         self.pods.learn(&arms.edges, &arms.control_pods);
     }
@@ -514,7 +516,12 @@ mod tests {
 
     fn observe(test: &mut Latency, control: &Reading, canary: &Reading) {
         let (check, calibration) = (check(0.5), Calibration::untrusted());
-        let setting = Setting { check: &check, calibration: &calibration, safe_ratio: 2.0 };
+        let setting = Setting {
+            check: &check,
+            calibration: &calibration,
+            safe_ratio: 2.0,
+            pod_incident: crate::stats::POD_INCIDENT,
+        };
         test.observe(&setting, &Block { control, canary, span: Duration::from_secs(15) });
     }
 
@@ -671,7 +678,12 @@ mod tests {
                 }
                 let calibration = Calibration { pod_log_sd: f64::NAN, dispersion: -1.0, ..Calibration::untrusted() };
                 let check = check([0.5, f64::NAN, f64::INFINITY, -1.0][i % 4]);
-                let setting = Setting { check: &check, calibration: &calibration, safe_ratio: f64::INFINITY };
+                let setting = Setting {
+                    check: &check,
+                    calibration: &calibration,
+                    safe_ratio: f64::INFINITY,
+                    pod_incident: crate::stats::POD_INCIDENT,
+                };
                 test.observe(&setting, &Block { control: &control, canary: &canary, span: Duration::MAX });
                 assert!(test.log_e_value().is_finite() && test.log_e_safe().is_finite(), "{i} {test:?}");
                 assert!(test.effect().is_none_or(|(ratio, i)| (ratio + i.low + i.high).is_finite()), "{i}");

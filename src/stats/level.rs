@@ -427,7 +427,12 @@ mod tests {
 
     fn observe(test: &mut Level, direction: Direction, control: &Reading, canary: &Reading, seconds: u64) {
         let (check, calibration) = (check(direction), Calibration::untrusted());
-        let setting = Setting { check: &check, calibration: &calibration, safe_ratio: 1.5 };
+        let setting = Setting {
+            check: &check,
+            calibration: &calibration,
+            safe_ratio: 1.5,
+            pod_incident: crate::stats::POD_INCIDENT,
+        };
         let span = std::time::Duration::from_secs(seconds);
         test.observe(&setting, &Block { control, canary, span });
     }

@@ -269,8 +269,11 @@ impl Mix {
             }
         }
         self.windows += 1;
-        let mut unknown: Vec<(&str, f64)> =
-            both.iter().filter(|(name, _)| !self.is_known(name_hash(name))).map(|(name, seen)| (*name, seen.all)).collect();
+        let mut unknown: Vec<(&str, f64)> = both
+            .iter()
+            .filter(|(name, _)| !self.is_known(name_hash(name)))
+            .map(|(name, seen)| (*name, seen.all))
+            .collect();
         unknown.sort_by(|one, other| other.1.total_cmp(&one.1).then(one.0.cmp(other.0)));
         for (name, count) in unknown {
             let named = self.categories.len().saturating_sub(2);
@@ -519,7 +522,12 @@ mod tests {
 
     fn observe(test: &mut Mix, control: Tally, canary: Tally) {
         let (check, calibration) = (check(), Calibration::untrusted());
-        let setting = Setting { check: &check, calibration: &calibration, safe_ratio: 2.0 };
+        let setting = Setting {
+            check: &check,
+            calibration: &calibration,
+            safe_ratio: 2.0,
+            pod_incident: crate::stats::POD_INCIDENT,
+        };
         let (control, canary) = (Reading::whole(control), Reading::whole(canary));
         let span = std::time::Duration::from_secs(15);
         test.observe(&setting, &Block { control: &control, canary: &canary, span });

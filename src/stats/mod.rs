@@ -66,6 +66,21 @@ pub struct Setting<'a> {
     pub calibration: &'a Calibration,
     /// A canary this many times as bad must not be called safe; above the check's `ratio_max`.
     pub safe_ratio: f64,
+    /// How long one pod may fail by itself without that being proof against the change; [`POD_INCIDENT`] by default.
+    pub pod_incident: Duration,
+}
+
+/// How long one pod may fail by itself, usually: what the tests' own limits on the growth of evidence are made for.
+pub const POD_INCIDENT: Duration = Duration::from_secs(180);
+/// Evidence never grows by more than this in one block, as a logarithm: so that no factor is infinite.
+const GROWTH_MAX: f64 = 300.0;
+
+impl Setting<'_> {
+    /// A limit on the growth of evidence that was made for [`POD_INCIDENT`], for the incident that is asked for.
+    fn paced(&self, growth: f64) -> f64 {
+        let times = POD_INCIDENT.as_secs_f64() / self.pod_incident.as_secs_f64();
+        if times.is_finite() { (growth * times).min(GROWTH_MAX) } else { GROWTH_MAX }
+    }
 }
 
 /// What both arms showed in one window.

@@ -538,7 +538,12 @@ mod tests {
     /// Blocks until the registered test rolls back, of one rollout on independent requests.
     fn simulated(load: &Load, ratio: f64, most: u32, rng: &mut StdRng) -> f64 {
         let (check, calibration) = (check(), Calibration::untrusted());
-        let setting = Setting { check: &check, calibration: &calibration, safe_ratio: 2.0 };
+        let setting = Setting {
+            check: &check,
+            calibration: &calibration,
+            safe_ratio: 2.0,
+            pod_incident: crate::stats::POD_INCIDENT,
+        };
         let mut test = Running::start(&check);
         let requests = load.requests_per_second * load.block.as_secs_f64();
         let mut arm = |share: f64, ratio: f64| {

@@ -66,7 +66,7 @@ fn alarms_in(
     per_block: usize,
 ) -> bool {
     let mut test = CountTest::start();
-    let setting = Setting { check, calibration, safe_ratio: check.ratio_max };
+    let setting = Setting { check, calibration, safe_ratio: check.ratio_max, pod_incident: crate::stats::POD_INCIDENT };
     let mut at = watch.start;
     while at < watch.end {
         let block = at..watch.end.min(at + per_block);

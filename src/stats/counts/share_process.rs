@@ -21,6 +21,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{share_betting, tempered};
+use crate::stats::GROWTH_MAX;
 
 pub use super::tempered::CanaryShare;
 
@@ -100,7 +101,7 @@ impl ShareProcess {
     pub fn bet(&mut self, window: Option<CanaryShare>, stake: &Stake) {
         let seconds = if stake.seconds.is_finite() { stake.seconds.clamp(0.0, 3600.0) } else { PACE_SECONDS };
         let times = seconds / PACE_SECONDS;
-        let paced = stake.pace.max(0.01) * times;
+        let paced = (stake.pace.max(0.01) * times).min(GROWTH_MAX);
         let allowance = (f64::from(self.allowance) + paced).min(paced.max(ALLOWANCE_MAX));
         self.allowance = allowance as f32;
         let Some(window) = window else { return };
