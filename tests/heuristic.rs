@@ -9,7 +9,7 @@ use tollgate::{
         Catalogue, CatalogueEntry, Check, CheckName, Diff, Direction, FileDiff, HardLimit, Line, LineKind, Match,
         Origin, Selector, Sli, Split, Text, TouchKind, WayBack, Weight,
     },
-    plan::{Bounds, Draft, admit, heuristic_draft},
+    plan::{Bounds, Draft, Trial, admit, heuristic_draft},
 };
 
 const SERVED: &[&str] = &["ratio", "latency", "events_per_traffic"];
@@ -213,7 +213,7 @@ fn whatever_is_drafted_is_admitted() {
     for Case { file, .. } in CASES {
         let draft = draft_of(file);
         let proposed = draft.checks.len();
-        let admission = admit(draft, &bounds(24), SERVED);
+        let admission = admit(draft, &bounds(24), SERVED, |_| Trial::default());
         // The objective stands for the errors of all traffic already.
         let same = "another check measures the same";
         let refused: Vec<_> = admission.rejections.iter().filter(|refused| refused.why.as_str() != same).collect();
@@ -394,7 +394,7 @@ proptest! {
         let draft = heuristic_draft(&diff, &catalogue());
         prop_assert_eq!(&draft, &heuristic_draft(&diff, &catalogue()), "the same diff gives the same draft");
         let bounds = bounds(proposed_max);
-        let plan = admit(draft, &bounds, SERVED).plan;
+        let plan = admit(draft, &bounds, SERVED, |_| Trial::default()).plan;
         prop_assert_eq!(&plan.checks()[..1], &bounds.mandatory[..]);
         let proposed = &plan.checks()[1..];
         prop_assert!(proposed.len() <= proposed_max);

@@ -111,6 +111,7 @@ fn with_case<T>(drawn: &Drawn, then: impl FnOnce(&Case<'_>) -> T) -> T {
         log_e_value: 0.0,
         log_e_safe: if drawn.shown_safe { 3.0 } else { 2.9 },
         more_seconds: None,
+        is_calibrated: true,
         log_threshold: 6.9,
         effect: None,
         interval: None,

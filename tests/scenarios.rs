@@ -62,7 +62,7 @@ fn service(autonomy: Autonomy) -> ServicePolicy {
         reply_within: S * 20,
         attempts_max: 3,
         drained_within: MIN * 3,
-        pod_incident: S * 0,
+        pod_incident: Duration::ZERO,
         safe_ratio: 2.0,
         bake_time_shown_safe: None,
     }

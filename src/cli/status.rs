@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::{
     cli::client::{Client, Connection, say, shown, word},
     domain::{Counts, Evidence, RolloutId, Share, Timestamp, Upcoming},
-    rollout::{CheckView, FleetView, RolloutView},
+    rollout::{CheckView, FleetView, RolloutView, Sight},
 };
 
 /// Most characters of a title in the table.
@@ -233,6 +233,26 @@ fn safety(evidence: &Evidence) -> String {
     format!("{safe} ({:.1} of {needed:.1}){more}", evidence.log_e_safe)
 }
 
+/// What the check can see at this stage.
+fn sight(sight: &Sight) -> String {
+    let span = |seconds: f64| humantime::format_duration(Duration::from_secs(seconds.ceil() as u64)).to_string();
+    let time = |seconds: Option<f64>| seconds.map_or_else(|| "never".into(), span);
+    let seen = sight.smallest.map_or_else(|| "nothing".into(), |ratio| format!("{ratio:.1}x"));
+    let mut out = format!(
+        "this stage sees {seen} in its bake time; 2x takes {}, showing it safe {}",
+        time(sight.twice_seconds),
+        time(sight.safe_seconds)
+    );
+    if sight.is_blind {
+        let bake = sight.bake_time_needed_seconds.map(|seconds| format!("a bake time of {}", span(seconds)));
+        let share = sight.share_needed.and_then(Share::from_basis_points).map(|share| format!("a share of {share}"));
+        let needs: Vec<String> = bake.into_iter().chain(share).collect();
+        let needs = if needs.is_empty() { String::new() } else { format!(": it needs {}", needs.join(" or ")) };
+        out = format!("BLIND to what must not be called safe{needs}; {out}");
+    }
+    out
+}
+
 fn check(check: &CheckView) -> String {
     let evidence = &check.evidence;
     let mut out = format!(
@@ -255,6 +275,9 @@ fn check(check: &CheckView) -> String {
         more(effect);
     }
     more(safety(evidence));
+    if let Some(outlook) = &check.outlook {
+        more(sight(outlook));
+    }
     if let Some(concern) = &check.concern {
         more(shown(concern.to_string()).to_string());
     }
@@ -314,6 +337,7 @@ pub(super) mod tests {
             log_threshold: 6.9,
             log_e_safe: 0.0,
             more_seconds: None,
+            is_calibrated: true,
             effect: Some(9.0),
             interval: None,
             control: Counts { bad: 12, total: 4_000 },
@@ -369,6 +393,7 @@ pub(super) mod tests {
                 finding: Finding::Inconclusive,
                 evidence,
                 concern: None,
+                outlook: None,
                 absent: None,
                 control_rate: Some(0.003),
                 canary_rate: Some(0.027),

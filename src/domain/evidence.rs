@@ -68,6 +68,9 @@ pub struct Evidence {
     /// Natural logarithm of the e-value against "at least `safe_ratio` times as bad": the proof that it is safe.
     #[serde(default)]
     pub log_e_safe: f64,
+    /// Whether enough is known of the check's noise for a proof of safety to be believed.
+    #[serde(default)]
+    pub is_calibrated: bool,
     /// About how many more seconds at this traffic the check needs until it is decided either way; `None` where that
     /// cannot be said, or nothing is missing.
     #[serde(default)]
@@ -82,9 +85,10 @@ impl Evidence {
     /// Chance of calling a canary safe that is `safe_ratio` times as bad.
     pub const BETA: f64 = 0.05;
 
-    /// Whether the canary is shown to be less than `safe_ratio` times as bad as control, at [`Self::BETA`].
+    /// Whether the canary is shown to be less than `safe_ratio` times as bad as control, at [`Self::BETA`]. Where too
+    /// little is known of the noise it never is: clusters that nobody knows of look like safety.
     pub fn is_shown_safe(&self) -> bool {
-        self.log_e_safe >= -Self::BETA.ln() && !self.is_conclusive()
+        self.is_calibrated && self.log_e_safe >= -Self::BETA.ln() && !self.is_conclusive()
     }
 
     /// Whether the evidence is enough for a rollback.

@@ -75,6 +75,22 @@ pub struct Admission {
     pub rejections: Vec<Rejection>,
 }
 
+/// How often a check would have rolled back a change that changes nothing, tried on the old version's own past.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trial {
+    /// Times it would have rolled back.
+    pub alarms: u32,
+    /// Times it was tried; 0 where nothing is known of its past.
+    pub rollouts: u32,
+}
+
+impl Trial {
+    /// Whether that is too often to let it decide: more than once, and more than one time in a hundred.
+    pub fn is_noisy(self) -> bool {
+        self.alarms > 1 && self.alarms.saturating_mul(100) > self.rollouts
+    }
+}
+
 /// Most notes a plan keeps.
 const NOTES_MAX: usize = 16;
 /// Most proposals of one draft that are looked at.
@@ -87,10 +103,18 @@ const LINES_MAX: usize = 32;
 const PATH_BYTES_MAX: usize = 1_000;
 
 /// Admits what is within `bounds`. `served` are the kinds of SLI ([`crate::domain::Sli::kind`]) that a statistical test
-/// exists for: a check nobody can decide would hold a rollout for ever.
-pub fn admit(draft: Draft, bounds: &Bounds, served: &[&str]) -> Admission {
+/// exists for: a check nobody can decide would hold a rollout for ever. `trial` says how a check fared on the service's
+/// past: a proposed one that is noisy is let advise only, and of an objective that is noisy people are told.
+pub fn admit(draft: Draft, bounds: &Bounds, served: &[&str], trial: impl Fn(&Check) -> Trial) -> Admission {
     let mut checks = bounds.mandatory.clone();
     let mut rejections = Vec::new();
+    let mut noisy: Vec<String> = Vec::new();
+    for objective in &checks {
+        let tried = trial(objective);
+        if tried.is_noisy() {
+            noisy.push(format!("the objective {} is noisy: {}", objective.name, would_have(tried)));
+        }
+    }
     let mut places = bounds.proposed_max.min(usize::from(u16::MAX).saturating_sub(checks.len()));
     let unread = draft.checks.len().saturating_sub(PROPOSALS_MAX);
     for mut check in draft.checks.into_iter().take(PROPOSALS_MAX) {
@@ -111,11 +135,17 @@ pub fn admit(draft: Draft, bounds: &Bounds, served: &[&str]) -> Admission {
         check.ratio_max = check.ratio_max.clamp(1.0, bounds.ratio_max.max(1.0));
         // Whom it is split by is the operator's word too: a label of a stranger's choice may hold anything.
         check.split = narrowed_entry(&check, &bounds.catalogue).map(CatalogueEntry::split).unwrap_or_default();
+        let tried = trial(&check);
+        if check.weight == Weight::Critical && tried.is_noisy() {
+            check.weight = Weight::Advisory;
+            noisy.push(format!("{} advises only: {}", check.name, would_have(tried)));
+        }
         places -= 1;
         checks.push(check);
     }
     let mut notes = draft.notes;
     notes.truncate(NOTES_MAX);
+    notes.extend(noisy.into_iter().map(Text::new));
     if unread > 0 {
         notes.push(Text::new(format!("{unread} proposals beyond the first {PROPOSALS_MAX} were not looked at")));
     }
@@ -124,6 +154,10 @@ pub fn admit(draft: Draft, bounds: &Bounds, served: &[&str]) -> Admission {
         WayBack::OneWay { why, lines } => WayBack::OneWay { why, lines: kept_lines(lines) },
     };
     Admission { plan: Plan { checks, way_back, notes }, rejections }
+}
+
+fn would_have(Trial { alarms, rollouts }: Trial) -> String {
+    format!("it would have rolled back {alarms} of {rollouts} rollouts in which nothing had changed")
 }
 
 fn kept_lines(lines: Vec<DiffLine>) -> Vec<DiffLine> {
@@ -270,7 +304,7 @@ mod tests {
 
     /// The reason for refusing this check alone; empty when it is admitted.
     fn why(check: Check) -> String {
-        let admission = admit(draft(vec![check]), &bounds(), SERVED);
+        let admission = admit(draft(vec![check]), &bounds(), SERVED, |_| Trial::default());
         admission.rejections.first().map(|rejection| rejection.why.to_string()).unwrap_or_default()
     }
 
@@ -288,7 +322,8 @@ mod tests {
     fn the_objectives_come_first_and_take_no_place() {
         let mut bounds = bounds();
         bounds.proposed_max = 1;
-        let admission = admit(draft(vec![check("a", latency()), check("b", misses())]), &bounds, SERVED);
+        let admission =
+            admit(draft(vec![check("a", latency()), check("b", misses())]), &bounds, SERVED, |_| Trial::default());
         let names: Vec<_> = admission.plan.checks().iter().map(|check| check.name.as_str()).collect();
         assert_eq!(names, ["objective", "a"]);
         assert_eq!(admission.plan.check(CheckId(1)).unwrap().name.as_str(), "a");
@@ -301,7 +336,7 @@ mod tests {
     fn a_check_is_split_as_the_catalogue_says_whatever_the_draft_says() {
         let asked = Split { segments: Some("password".into()), tenants: Some("email".into()) };
         let draft_of = |sli| draft(vec![Check { split: asked.clone(), ..check("x", sli) }]);
-        let split = |sli| admit(draft_of(sli), &bounds(), SERVED).plan.checks()[1].split.clone();
+        let split = |sli| admit(draft_of(sli), &bounds(), SERVED, |_| Trial::default()).plan.checks()[1].split.clone();
         let by_route = Split { segments: Some("route".into()), tenants: None };
         assert_eq!(split(latency()), by_route);
         assert_eq!(split(on_route(&errors())), by_route, "a narrower check is split as the entry");
@@ -312,11 +347,28 @@ mod tests {
     }
 
     #[test]
+    fn a_noisy_check_advises_only_and_a_noisy_objective_is_told_of() {
+        let noisy = |alarms| move |_: &Check| Trial { alarms, rollouts: 40 };
+        let critical = |admission: &Admission| admission.plan.checks()[1].weight == Weight::Critical;
+        let once = admit(draft(vec![check("a", latency())]), &bounds(), SERVED, noisy(1));
+        assert!(critical(&once) && once.plan.notes().is_empty(), "one alarm may be chance");
+        let twice = admit(draft(vec![check("a", latency())]), &bounds(), SERVED, noisy(2));
+        assert!(!critical(&twice));
+        assert_eq!(twice.plan.checks()[0].weight, Weight::Critical, "objectives are the operator's word");
+        let notes: Vec<_> = twice.plan.notes().iter().map(|note| note.as_str()).collect();
+        let told = "it would have rolled back 2 of 40 rollouts in which nothing had changed";
+        assert_eq!(notes, [format!("the objective objective is noisy: {told}"), format!("a advises only: {told}")]);
+        let rarely =
+            admit(draft(vec![check("a", latency())]), &bounds(), SERVED, |_| Trial { alarms: 2, rollouts: 200 });
+        assert!(critical(&rarely), "one in a hundred is let pass");
+    }
+
+    #[test]
     fn a_refused_check_takes_no_place() {
         let mut bounds = bounds();
         bounds.proposed_max = 1;
         let checks = vec![check("", latency()), check("kept", latency())];
-        assert_eq!(admit(draft(checks), &bounds, SERVED).plan.checks().len(), 2);
+        assert_eq!(admit(draft(checks), &bounds, SERVED, |_| Trial::default()).plan.checks().len(), 2);
     }
 
     #[test]
@@ -360,7 +412,7 @@ mod tests {
         refused(check("ratio", gauge), "mine is not in the service's catalogue");
         let mut bounds = bounds();
         bounds.catalogue.traffic = None;
-        let admission = admit(draft(vec![check("added", added(all()))]), &bounds, SERVED);
+        let admission = admit(draft(vec![check("added", added(all()))]), &bounds, SERVED, |_| Trial::default());
         assert_eq!(admission.rejections.len(), 1, "without a unit of traffic there is nothing to count against");
     }
 
@@ -378,7 +430,7 @@ mod tests {
     fn the_same_is_measured_once() {
         refused(check("again", errors()), "another check measures the same");
         let twice = vec![check("a", latency()), check("b", latency())];
-        assert_eq!(admit(draft(twice), &bounds(), SERVED).plan.checks().len(), 2);
+        assert_eq!(admit(draft(twice), &bounds(), SERVED, |_| Trial::default()).plan.checks().len(), 2);
     }
 
     #[test]
@@ -410,7 +462,10 @@ mod tests {
     fn leniency_is_clamped_and_strictness_ends_at_one() {
         for (asked, given) in [(1.0, 1.0), (1.9, 1.9), (2.0, 2.0), (50.0, 2.0), (0.2, 1.0), (-3.0, 1.0)] {
             let asked = Check { ratio_max: asked, ..check("x", latency()) };
-            assert_eq!(admit(draft(vec![asked]), &bounds(), SERVED).plan.checks()[1].ratio_max, given);
+            assert_eq!(
+                admit(draft(vec![asked]), &bounds(), SERVED, |_| Trial::default()).plan.checks()[1].ratio_max,
+                given
+            );
         }
     }
 
@@ -418,7 +473,7 @@ mod tests {
     fn a_draft_makes_no_limit_moves_none_and_passes_for_no_objective() {
         let limit = Some(HardLimit { bad_share_max: 1.0, total_min: 0, bad_min: 0 });
         let proposed = Check { limit, origin: Origin::Slo, ..check("x", latency()) };
-        let plan = admit(draft(vec![proposed]), &bounds(), SERVED).plan;
+        let plan = admit(draft(vec![proposed]), &bounds(), SERVED, |_| Trial::default()).plan;
         assert_eq!((plan.checks()[1].limit, plan.checks()[1].origin), (None, Origin::Model));
         assert_eq!(plan.checks()[0], bounds().mandatory[0]);
     }
@@ -466,7 +521,7 @@ mod tests {
             way_back: WayBack::OneWay { why: Text::new("drops"), lines },
             notes: vec![Text::new("note"); NOTES_MAX + 1],
         };
-        let Admission { plan, rejections } = admit(draft, &bounds(), SERVED);
+        let Admission { plan, rejections } = admit(draft, &bounds(), SERVED, |_| Trial::default());
         assert_eq!(plan.checks()[1].lines.len(), LINES_MAX);
         assert_eq!(rejections.len(), PROPOSALS_MAX - 1);
         let kept: Vec<_> = (1..=32).map(line).collect();
@@ -478,7 +533,7 @@ mod tests {
     #[test]
     fn a_refused_name_is_told_without_its_tricks() {
         let name = format!("{}\u{202e}\n", "a".repeat(10_000));
-        let admission = admit(draft(vec![check(&name, latency())]), &bounds(), SERVED);
+        let admission = admit(draft(vec![check(&name, latency())]), &bounds(), SERVED, |_| Trial::default());
         let told = admission.rejections[0].check.as_str();
         assert!(told.len() <= crate::domain::TEXT_BYTES_MAX && !told.contains('\n'), "{told}");
     }

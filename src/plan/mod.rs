@@ -8,7 +8,7 @@ mod admit;
 mod fallback;
 mod heuristic;
 
-pub use admit::{Admission, Bounds, Plan, Rejection, admit};
+pub use admit::{Admission, Bounds, Plan, Rejection, Trial, admit};
 pub use fallback::fallback;
 pub use heuristic::draft as heuristic_draft;
 

@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::rehearsal::Rehearsal;
 use crate::{
     domain::{Check, Counts, Direction, PartKind, Reading, Sli, Timestamp},
+    plan::Trial,
     stats::{self, Calibration, Learner},
 };
 
@@ -23,6 +25,7 @@ struct Learnt {
     direction: Direction,
     looked_at: Timestamp,
     learner: Learner,
+    rehearsal: Rehearsal,
 }
 
 /// What was learnt of the noise of one service's checks.
@@ -37,6 +40,11 @@ impl Memory {
         self.find(check).map_or_else(Calibration::untrusted, |learnt| learnt.learner.calibration())
     }
 
+    /// How pretended rollouts of the old version ended under this check; nothing where there were none.
+    pub(super) fn trial(&self, check: &Check) -> Trial {
+        self.find(check).map_or_else(Trial::default, |learnt| learnt.rehearsal.trial())
+    }
+
     /// Learns from a look at control. Only pods that can be told apart show how they differ; says whether they could.
     pub(super) fn learn(&mut self, check: &Check, control: &Reading, span: Duration, now: Timestamp) -> bool {
         let counted = |tally| stats::counts(check, tally);
@@ -47,6 +55,8 @@ impl Memory {
         }
         let learnt = self.find_or_begin(check, now);
         learnt.looked_at = now;
+        // By what was known before this look, as a real rollout would be judged.
+        learnt.rehearsal.observe(check, &learnt.learner.calibration(), control, span);
         learnt.learner.observe(span, &pods);
         true
     }
@@ -62,6 +72,7 @@ impl Memory {
                 direction: check.direction,
                 looked_at: now,
                 learner: Learner::default(),
+                rehearsal: Rehearsal::begin(check),
             };
             if self.slis.len() < SLIS_MAX {
                 self.slis.push(begun);

@@ -44,7 +44,7 @@ impl Rollout {
         if let (WayBack::Open, Some(why)) = (&draft.way_back, desk.lineage.inherited()) {
             draft.way_back = WayBack::OneWay { why, lines: Vec::new() };
         }
-        let admission = plan::admit(draft, &desk.policy.bounds, &stats::served());
+        let admission = plan::admit(draft, &desk.policy.bounds, &stats::served(), |check| desk.memory.trial(check));
         self.records =
             admission.plan.checks().iter().map(|check| Record::start(check, desk.memory.calibration(check))).collect();
         let mandatory = desk.policy.bounds.mandatory.len();

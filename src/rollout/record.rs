@@ -6,9 +6,12 @@ use serde::{Deserialize, Serialize};
 
 use super::ServicePolicy;
 use crate::{
-    domain::{Absence, Check, Concern, Counts, Evidence, Finding, Reading, Sli, Tally, Text, millis},
+    domain::{Absence, Check, Concern, Counts, Evidence, Finding, PartKind, Reading, Sli, Tally, Text, millis},
     rails::CheckFacts,
-    stats::{self, Block, Calibration, Running, SequentialTest, Setting},
+    stats::{
+        self, Block, Calibration, Running, SequentialTest, Setting,
+        planning::{self, Criterion, Foreseen, Leg, Load, Outlook},
+    },
 };
 
 /// Windows that a hard limit looks back over, the newest included.
@@ -26,6 +29,25 @@ struct Pending {
     span: Duration,
 }
 
+/// What both arms counted side by side since the stage began: the traffic that forecasts start from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Compared {
+    control: Counts,
+    canary: Counts,
+    canary_pods: u8,
+    #[serde(with = "millis")]
+    lasted: Duration,
+}
+
+impl Compared {
+    fn add(&mut self, control: Counts, canary: Counts, canary_pods: usize, span: Duration) {
+        self.control = self.control.plus(control);
+        self.canary = self.canary.plus(canary);
+        self.canary_pods = u8::try_from(canary_pods).unwrap_or(u8::MAX);
+        self.lasted = self.lasted.saturating_add(span);
+    }
+}
+
 /// One check's record within a rollout.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Record {
@@ -34,6 +56,7 @@ pub(super) struct Record {
     control: Counts,
     canary: Counts,
     this_stage: Counts,
+    compared: Compared,
     recent: [Counts; RECENT_WINDOWS],
     latest: Option<Result<Counts, Absence>>,
     latest_control: Option<Absence>,
@@ -69,6 +92,7 @@ impl Record {
             control: Counts::default(),
             canary: Counts::default(),
             this_stage: Counts::default(),
+            compared: Compared::default(),
             recent: [Counts::default(); RECENT_WINDOWS],
             latest: None,
             latest_control: None,
@@ -92,6 +116,7 @@ impl Record {
         };
         let (control_counts, canary_counts) = (counted(&control), counted(&canary));
         if let (Ok(old), Ok(new), Ok(control), Ok(canary)) = (&control_counts, &canary_counts, control, canary) {
+            self.compared.add(*old, *new, canary.parts_of(PartKind::Pod).count(), span);
             self.add_to_block(check, Pending { control, canary, span }, pace);
             self.control = self.control.plus(*old);
             self.canary = self.canary.plus(*new);
@@ -156,6 +181,7 @@ impl Record {
     /// A new stage: what was seen of the one before says nothing of it. The evidence carries over.
     pub(super) fn stage_began(&mut self) {
         self.this_stage = Counts::default();
+        self.compared = Compared::default();
         self.recent = [Counts::default(); RECENT_WINDOWS];
         self.latest = None;
         self.latest_control = None;
@@ -172,22 +198,61 @@ impl Record {
         canary.or_else(|| self.latest_control.as_ref().map(|why| format!("control: {why}")))
     }
 
-    pub(super) fn evidence(&self, log_threshold: f64) -> Evidence {
-        let plain = match (self.control.rate(), self.canary.rate()) {
+    /// What the test knows, as far as judge and rails need it.
+    fn evidence(&self, log_threshold: f64) -> Evidence {
+        let effect = match (self.control.rate(), self.canary.rate()) {
             (Some(old), Some(new)) if old > 0.0 => Some(new / old),
             (Some(_) | None, Some(_) | None) => None,
         };
-        let told = self.test.effect();
         Evidence {
             log_e_value: self.test.log_e_value(),
             log_threshold,
-            effect: told.map(|(estimate, _)| estimate).or(plain),
-            interval: told.map(|(_, interval)| interval),
+            effect,
+            interval: None,
             log_e_safe: self.test.log_e_safe(),
+            is_calibrated: self.calibration.is_trusted,
             more_seconds: None,
             control: self.control,
             canary: self.canary,
         }
+    }
+
+    /// What the test knows, with all that people want to see of it.
+    pub(super) fn told(&self, check: &Check, log_threshold: f64, pace: Pace) -> Evidence {
+        let mut evidence = self.evidence(log_threshold);
+        if let Some((estimate, interval)) = self.test.effect() {
+            (evidence.effect, evidence.interval) = (Some(estimate), Some(interval));
+        }
+        if !evidence.is_conclusive() && !evidence.is_shown_safe() {
+            let Compared { control, canary, lasted, .. } = self.compared;
+            let of_stage = Evidence { control, canary, ..evidence };
+            let foreseen = self.load(check, pace).map(|load| {
+                planning::until_decided(&of_stage, &load, &self.criterion(check, log_threshold, pace), lasted)
+            });
+            evidence.more_seconds = foreseen.and_then(Foreseen::value).map(|more| more.as_secs_f64());
+        }
+        evidence
+    }
+
+    /// What the check can see within a time at the stage's traffic; `None` before there is any, and for a check that
+    /// counts nothing.
+    pub(super) fn outlook(&self, check: &Check, log_threshold: f64, pace: Pace, lasts: Duration) -> Option<Outlook> {
+        let Compared { control, canary, lasted, .. } = self.compared;
+        if control.total == 0 || canary.total == 0 {
+            return None;
+        }
+        let load = self.load(check, pace)?.seen(control, canary, lasted);
+        let criterion = self.criterion(check, log_threshold, pace);
+        Some(planning::stage_outlook(&[], &Leg { load, lasts }, &criterion))
+    }
+
+    fn load(&self, check: &Check, pace: Pace) -> Option<Load> {
+        Load::of(check, &self.calibration, self.compared.canary_pods, pace.block, pace.pod_incident)
+    }
+
+    fn criterion(&self, check: &Check, log_threshold: f64, pace: Pace) -> Criterion {
+        let criterion = Criterion { safe_ratio: pace.safe_ratio, ..Criterion::of(check, log_threshold) };
+        criterion.among_pods(&self.calibration, self.compared.canary_pods)
     }
 
     /// What else stands out in its data.

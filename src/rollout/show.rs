@@ -1,12 +1,17 @@
 //! The fleet as it may be seen: plain values, computed from the state alone.
 
+use std::time::Duration;
+
 use super::{
-    CheckView, Fleet, FleetView, Policy, RolloutView, StageView,
+    CheckView, Fleet, FleetView, Policy, RolloutView, ServicePolicy, Sight, StageView,
     phase::{Goal, Phase},
-    record::{self, Record, Weighed},
+    record::{self, Pace, Record, Weighed},
     state::Rollout,
 };
-use crate::domain::{Check, RolloutId, WayBack};
+use crate::{
+    domain::{Check, RolloutId, WayBack},
+    stats::planning::{Foreseen, Outlook},
+};
 
 impl Fleet {
     /// What may be seen of it: at most `rollouts_max` rollouts, open ones before finished ones, the newest first.
@@ -76,7 +81,7 @@ impl Rollout {
                 WayBack::Open => None,
                 WayBack::OneWay { why, .. } => Some(why.to_string()),
             }),
-            checks: self.check_views(service.map_or(0.001, |service| service.alpha)),
+            checks: service.map_or_else(Vec::new, |service| self.check_views(service)),
             rejections: self.rejections.iter().map(|r| (r.check.to_string(), r.why.to_string())).collect(),
             notes: self.plan.iter().flat_map(|plan| plan.notes()).map(ToString::to_string).collect(),
             exposures: self.exposures.clone(),
@@ -99,16 +104,25 @@ impl Rollout {
         self.stages.iter().enumerate().map(view).collect()
     }
 
-    fn check_views(&self, alpha: f64) -> Vec<CheckView> {
+    fn check_views(&self, policy: &ServicePolicy) -> Vec<CheckView> {
         let Some(plan) = &self.plan else { return Vec::new() };
-        let weighed = record::weigh(plan.checks(), &self.records, alpha);
+        let weighed = record::weigh(plan.checks(), &self.records, policy.alpha);
+        let bake_time = match self.phase {
+            Phase::Baking if !self.at_last_stage() => {
+                self.stage.and_then(|stage| self.stages.get(stage)).map(|stage| stage.bake_time)
+            }
+            _ => None,
+        };
         let checks = plan.checks().iter().zip(&self.records).zip(weighed);
-        checks.map(|((check, record), weighed)| check_view(check, record, weighed)).collect()
+        checks
+            .map(|((check, record), weighed)| check_view(check, record, weighed, Pace::of(policy), bake_time))
+            .collect()
     }
 }
 
-fn check_view(check: &Check, record: &Record, weighed: Weighed) -> CheckView {
-    let evidence = record.evidence(weighed.log_threshold);
+fn check_view(check: &Check, record: &Record, weighed: Weighed, pace: Pace, bake_time: Option<Duration>) -> CheckView {
+    let evidence = record.told(check, weighed.log_threshold, pace);
+    let outlook = bake_time.and_then(|lasts| record.outlook(check, weighed.log_threshold, pace, lasts));
     CheckView {
         name: check.name.to_string(),
         sli: check.sli.to_string(),
@@ -125,6 +139,19 @@ fn check_view(check: &Check, record: &Record, weighed: Weighed) -> CheckView {
         control_rate: evidence.control.rate(),
         canary_rate: evidence.canary.rate(),
         interval: evidence.interval,
+        outlook: outlook.map(sight),
         evidence,
+    }
+}
+
+fn sight(outlook: Outlook) -> Sight {
+    let seconds = |foreseen: Foreseen<Duration>| foreseen.value().map(|time| time.as_secs_f64());
+    Sight {
+        smallest: outlook.smallest.value(),
+        twice_seconds: seconds(outlook.twice),
+        safe_seconds: seconds(outlook.safe),
+        is_blind: outlook.is_blind,
+        bake_time_needed_seconds: seconds(outlook.unsafe_ratio),
+        share_needed: outlook.share_needed.map(|share| share.basis_points()),
     }
 }

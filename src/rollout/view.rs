@@ -125,6 +125,9 @@ pub struct CheckView {
     /// What else stands out in its data: one pod, one tenant, another mix of segments.
     #[serde(default)]
     pub concern: Option<Concern>,
+    /// What it can see at the stage that is held; `None` before there is traffic, and for kinds without a forecast.
+    #[serde(default)]
+    pub outlook: Option<Sight>,
     /// Why there was no tally in the newest window, by arm.
     pub absent: Option<String>,
     /// Control's rate since the rollout began.
@@ -133,6 +136,23 @@ pub struct CheckView {
     pub canary_rate: Option<f64>,
     /// A range for the ratio of the two, where the test gives one.
     pub interval: Option<Interval>,
+}
+
+/// What a check can see at the stage that is held, at the traffic that the stage has.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sight {
+    /// The smallest ratio to control that is detected within the bake time; `None` where none is.
+    pub smallest: Option<f64>,
+    /// Seconds until a canary twice as bad is detected; `None` where it never is.
+    pub twice_seconds: Option<f64>,
+    /// Seconds until a canary that is like control is shown safe; `None` where it never is.
+    pub safe_seconds: Option<f64>,
+    /// Whether a canary that must not be called safe passes the stage without being detected.
+    pub is_blind: bool,
+    /// The bake time in seconds at which it would not be blind; `None` where no time is enough.
+    pub bake_time_needed_seconds: Option<f64>,
+    /// The share in basis points at which it would not be blind; `None` where it is not, or no share is enough.
+    pub share_needed: Option<u16>,
 }
 
 /// Something that happened to a rollout.

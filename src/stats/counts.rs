@@ -38,10 +38,12 @@ pub(super) mod share_process;
 mod strata;
 mod tempered;
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use self::strata::Pooled;
-use super::{Block, CanaryShare, Kind, Noise, SequentialTest, Setting, ShareProcess, Stake, counts, name_hash};
+use super::{Block, CanaryShare, Kind, Noise, SequentialTest, Setting, ShareProcess, Stake, counts, name_hash, paced};
 use crate::domain::{Check, Concern, Counts, Direction, Interval, PartKind, Reading, Sli, Text};
 
 pub(super) const KIND: Kind = Kind {
@@ -168,10 +170,20 @@ fn portions<'a>(check: &Check, reading: &'a Reading, kind: PartKind, whole: Coun
     reading.parts_of(kind).filter_map(portion).collect()
 }
 
+/// What holds with so many canary pods; five and more are alike.
+fn by_pods(each: [f64; 5], pods: f64) -> f64 {
+    each.get((pods.round() as usize).clamp(1, 5) - 1).copied().unwrap_or(0.0)
+}
+
 impl CountTest {
     /// Nothing seen.
     pub fn start() -> Self {
         Self::default()
+    }
+
+    /// The most that evidence lastingly grows in 15 seconds with so many canary pods, as a logarithm.
+    pub fn growth_max(canary_pods: u8, pod_incident: Duration) -> f64 {
+        paced(by_pods(PACES, f64::from(canary_pods)), pod_incident)
     }
 
     /// How to bet on this block: from the past, the number of bad events, and the split.
@@ -209,7 +221,7 @@ impl CountTest {
             margin *= ((2.0 + 0.5 / pods) * SURGE_LOG_SD / pods.sqrt()).exp();
         }
         let safe = if setting.safe_ratio.is_finite() { setting.safe_ratio / floor } else { 0.0 };
-        let with = |each: [f64; 5]| each.get((pods.round() as usize).clamp(1, 5) - 1).copied().unwrap_or(0.0);
+        let with = |each| by_pods(each, pods);
         let pace = setting.paced(with(PACES));
         Bet {
             margin,

@@ -78,9 +78,13 @@ const GROWTH_MAX: f64 = 300.0;
 impl Setting<'_> {
     /// A limit on the growth of evidence that was made for [`POD_INCIDENT`], for the incident that is asked for.
     fn paced(&self, growth: f64) -> f64 {
-        let times = POD_INCIDENT.as_secs_f64() / self.pod_incident.as_secs_f64();
-        if times.is_finite() { (growth * times).min(GROWTH_MAX) } else { GROWTH_MAX }
+        paced(growth, self.pod_incident)
     }
+}
+
+fn paced(growth: f64, pod_incident: Duration) -> f64 {
+    let times = POD_INCIDENT.as_secs_f64() / pod_incident.as_secs_f64();
+    if times.is_finite() { (growth * times).min(GROWTH_MAX) } else { GROWTH_MAX }
 }
 
 /// What both arms showed in one window.

@@ -29,6 +29,7 @@
 
 mod growth;
 mod level;
+mod load;
 
 use std::time::Duration;
 
@@ -36,7 +37,9 @@ use serde::{Deserialize, Serialize};
 
 use self::growth::{Clustered, Expected, growth};
 pub use self::level::{LevelLoad, level_smallest_detectable, level_time_to_detect};
-use crate::domain::{Check, Counts, Direction, Evidence, Share, Sli};
+pub use self::load::{Counted, Load, Pace};
+use super::Calibration;
+use crate::domain::{Check, Evidence, Share};
 
 /// What a mixture costs: this part of the threshold, and no more than [`START_MOST`] logarithms of wealth. Fitted to
 /// simulated medians at thresholds of 20 to 1,000,000; the cells beside the best one help more than their number hurts.
@@ -108,64 +111,6 @@ impl<T> From<Result<T, Obstacle>> for Foreseen<T> {
     }
 }
 
-/// How fast evidence may grow.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Pace {
-    /// By betting on the share alone: one block multiplies the wealth by `1 + 0.9 (1/pi - 1)` at most.
-    Betting,
-    /// By the average of betting and a tempered likelihood ratio, of which one block multiplies by 10 at most.
-    Averaged,
-}
-
-/// What is counted as bad.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Counted {
-    /// Requests that are bad; there are no more bad ones than requests.
-    Requests,
-    /// Events, of which more are worse; there may be more of them than requests.
-    MoreEvents,
-    /// Events, of which fewer are worse.
-    FewerEvents,
-}
-
-impl Counted {
-    /// What a check counts; `None` for one that counts nothing.
-    pub fn of(check: &Check) -> Option<Self> {
-        match (&check.sli, check.direction) {
-            (Sli::Ratio { .. } | Sli::Latency { .. }, _) => Some(Self::Requests),
-            (Sli::EventsPerTraffic { .. }, Direction::HigherIsWorse) => Some(Self::MoreEvents),
-            (Sli::EventsPerTraffic { .. }, Direction::LowerIsWorse) => Some(Self::FewerEvents),
-            (Sli::Level { .. } | Sli::Mix { .. }, _) => None,
-        }
-    }
-}
-
-/// The traffic on which a check of counts is decided.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Load {
-    /// What is counted.
-    pub counted: Counted,
-    /// Requests of both arms in a second.
-    pub requests_per_second: f64,
-    /// Bad ones for each request of control.
-    pub bad_rate: f64,
-    /// The canary's part of the requests, 0 to 1.
-    pub share: f64,
-    /// How long a block of evidence is.
-    pub block: Duration,
-    /// How clustered bad events are, 0 to 1, as [`super::Calibration`] says.
-    pub dispersion: f64,
-    /// How many bad events count as one at least, whatever the dispersion says; 1 or more.
-    pub inflation: f64,
-    /// How fast evidence may grow in a block.
-    pub pace: Pace,
-    /// The most that evidence may lastingly grow in 15 seconds, as a logarithm, besides a factor of 10 at once; `None`
-    /// where the test has no such limit.
-    pub growth_max: Option<f64>,
-}
-
 /// What has to be told apart.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Criterion {
@@ -183,6 +128,12 @@ impl Criterion {
     pub fn of(check: &Check, log_threshold: f64) -> Self {
         let ratio_max = at_least_one(check.ratio_max);
         Self { ratio_max, safe_ratio: (ratio_max * 4.0 / 3.0).max(2.0), log_threshold }
+    }
+
+    /// The same where so many canary pods differ by themselves as history says: less than that is tolerated by nobody.
+    pub fn among_pods(self, calibration: &Calibration, pods: u8) -> Self {
+        let ratio_max = self.ratio_max.max(calibration.pod_floor(f64::from(pods)));
+        Self { ratio_max, safe_ratio: self.safe_ratio.max(ratio_max * 1.1), ..self }
     }
 }
 
@@ -217,18 +168,6 @@ pub struct Outlook {
 }
 
 impl Load {
-    /// The load that both arms had for a while.
-    pub fn seen(&self, control: Counts, canary: Counts, lasted: Duration) -> Self {
-        let all = control.total as f64 + canary.total as f64;
-        let seconds = lasted.as_secs_f64();
-        Self {
-            requests_per_second: if seconds > 0.0 { all / seconds } else { 0.0 },
-            bad_rate: control.rate().unwrap_or_default(),
-            share: if all > 0.0 { canary.total as f64 / all } else { 0.0 },
-            ..*self
-        }
-    }
-
     fn block(&self) -> Duration {
         self.block.max(BLOCK_LEAST)
     }
@@ -499,7 +438,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        domain::{CheckName, Origin, Reading, Selector, Tally, Text, Weight},
+        domain::{CheckName, Counts, Direction, Origin, Reading, Selector, Sli, Tally, Text, Weight},
         eval::noise::poisson,
         stats::{Block, Calibration, Running, SequentialTest, Setting},
     };
@@ -520,6 +459,20 @@ mod tests {
         }
     }
 
+    /// What an hour of independent events teaches.
+    fn trusted(pod_events_per_second: f64, base_rate: f64) -> Calibration {
+        Calibration {
+            is_trusted: true,
+            dispersion: 0.0,
+            pod_log_sd: 0.05,
+            block: Duration::from_secs(15),
+            inflation: 1.05,
+            pod_events_per_second,
+            base_rate,
+            noise: crate::stats::Noise::Independent,
+        }
+    }
+
     fn check() -> Check {
         Check {
             name: CheckName::new("errors"),
@@ -536,14 +489,9 @@ mod tests {
     }
 
     /// Blocks until the registered test rolls back, of one rollout on independent requests.
-    fn simulated(load: &Load, ratio: f64, most: u32, rng: &mut StdRng) -> f64 {
-        let (check, calibration) = (check(), Calibration::untrusted());
-        let setting = Setting {
-            check: &check,
-            calibration: &calibration,
-            safe_ratio: 2.0,
-            pod_incident: crate::stats::POD_INCIDENT,
-        };
+    fn simulated(load: &Load, calibration: &Calibration, ratio: f64, most: u32, rng: &mut StdRng) -> f64 {
+        let check = check();
+        let setting = Setting { check: &check, calibration, safe_ratio: 2.0, pod_incident: crate::stats::POD_INCIDENT };
         let mut test = Running::start(&check);
         let requests = load.requests_per_second * load.block.as_secs_f64();
         let mut arm = |share: f64, ratio: f64| {
@@ -574,14 +522,25 @@ mod tests {
             (20.0, 0.01, 0.25, 5.0),
             (20.0, 0.001, 0.25, 10.0),
         ] {
-            let load = load(requests, bad_rate, share);
-            let forecast = time_to_detect(&load, ratio, 1.25, THRESHOLD).value().unwrap();
-            let blocks = forecast.as_secs_f64() / 15.0;
-            let mut delays: Vec<f64> =
-                (0..41).map(|_| simulated(&load, ratio, (6.0 * blocks) as u32 + 10, &mut rng)).collect();
-            delays.sort_by(f64::total_cmp);
-            let off = blocks / delays[20];
-            assert!((1.0 / 1.5..=1.5).contains(&off), "{load:?} {ratio}: {blocks} blocks, simulated {}", delays[20]);
+            for calibration in [Calibration::untrusted(), trusted(requests * share * bad_rate, bad_rate)] {
+                let of = |look| Load::of(&check(), &calibration, 1, look, crate::stats::POD_INCIDENT).unwrap();
+                let load = Load { requests_per_second: requests, bad_rate, share, ..of(Duration::from_secs(15)) };
+                let criterion = Criterion::of(&check(), THRESHOLD).among_pods(&calibration, 1);
+                let forecast = time_to_detect(&load, ratio, criterion.ratio_max, THRESHOLD).value().unwrap();
+                let blocks = forecast.as_secs_f64() / load.block.as_secs_f64();
+                let most = (6.0 * blocks) as u32 + 10;
+                let mut delays: Vec<f64> =
+                    (0..41).map(|_| simulated(&load, &calibration, ratio, most, &mut rng)).collect();
+                delays.sort_by(f64::total_cmp);
+                let off = blocks / delays[20];
+                // Without a history the forecast is rougher.
+                let most_off = if calibration.is_trusted { 1.6 } else { 2.6 };
+                assert!(
+                    (1.0 / most_off..=most_off).contains(&off),
+                    "{load:?} {ratio}: {blocks} blocks, simulated {}",
+                    delays[20]
+                );
+            }
         }
     }
 
@@ -664,6 +623,7 @@ mod tests {
             effect: Some(canary as f64 / 100.0),
             interval: None,
             log_e_safe: 0.0,
+            is_calibrated: true,
             more_seconds: None,
             control: Counts { bad: 900, total: 90_000 },
             canary: Counts { bad: canary, total: 10_000 },

@@ -357,6 +357,7 @@ repository = "acme/shop"
 deployed = "when_told"
 autonomy = "auto"
 measure_every = "250ms"
+pod_incident = "0s"
 samples_min = 10
 patience = "2m"
 watch = "{watch}"

@@ -7,14 +7,19 @@ use humantime::format_duration;
 use serde::Serialize;
 
 use crate::{
-    domain::{Check, Exposure, Sli, Weight},
+    domain::{Check, Exposure, Sli},
     rollout::ServicePolicy,
-    stats::planning::{self, Counted, Criterion, Foreseen, Leg, Load, Obstacle, Outlook, Pace},
+    stats::{
+        Calibration, multiplicity,
+        planning::{self, Counted, Criterion, Foreseen, Leg, Load, Obstacle, Outlook},
+    },
 };
 
 /// How much is taken to be bad on the old version where nobody says so: of requests, and of anything else.
 const ASSUMED_BAD: f64 = 0.001;
 const ASSUMED_OTHER: f64 = 0.01;
+/// Canary pods that are reckoned with: how many there will be is not known here.
+const PODS_ASSUMED: u8 = 1;
 
 /// A value for one check, or for all that have none of their own.
 #[derive(Clone, Debug, PartialEq)]
@@ -100,9 +105,12 @@ pub(super) fn of<'a>(
     }
     all_are_known(checks, traffic.iter().map(|named| &named.check))?;
     all_are_known(checks, bad.iter().map(|named| &named.check))?;
-    let critical = checks.iter().filter(|check| check.weight == Weight::Critical).count();
-    // As the rollout divides it among its checks.
-    let log_threshold = (critical.max(1) as f64 / service.alpha).ln();
+    // As the rollout weighs its checks; an advisory one is foretold as if it were critical.
+    let weights = multiplicity::weights(&checks.iter().collect::<Vec<_>>());
+    let critical = weights.iter().filter(|weight| **weight > 0.0).count().max(1);
+    let threshold = |weight: f64| {
+        if weight > 0.0 { -(service.alpha * weight).ln() } else { (critical as f64 / service.alpha).ln() }
+    };
     let mut stages: Vec<StageOutlook<'_>> = service
         .stages
         .iter()
@@ -112,9 +120,11 @@ pub(super) fn of<'a>(
             checks: Vec::new(),
         })
         .collect();
-    for check in checks {
+    for (check, weight) in checks.iter().zip(weights) {
+        let log_threshold = threshold(weight);
         let (load, is_assumed) = load(service, check, traffic, bad)?;
-        let criterion = Criterion::of(check, log_threshold);
+        let criterion = Criterion { safe_ratio: service.safe_ratio, ..Criterion::of(check, log_threshold) };
+        let criterion = criterion.among_pods(&Calibration::untrusted(), PODS_ASSUMED);
         let mut before = Vec::new();
         for (stage, shown) in service.stages.iter().zip(&mut stages) {
             let leg = load.map(|load| Leg {
@@ -175,18 +185,10 @@ fn load(
         bad_rate * 100.0,
         check.name
     );
-    let load = Load {
-        counted,
-        requests_per_second,
-        bad_rate,
-        share: 0.0,
-        block: service.measure_every,
-        dispersion: 0.0,
-        inflation: 1.0,
-        pace: Pace::Betting,
-        growth_max: None,
-    };
-    Ok((Some(load), said.is_none()))
+    let untrusted = Calibration::untrusted();
+    let set = Load::of(check, &untrusted, PODS_ASSUMED, service.measure_every, service.pod_incident);
+    let load = set.map(|load| Load { requests_per_second, bad_rate, ..load });
+    Ok((load, said.is_none()))
 }
 
 const fn unit(sli: &Sli) -> &'static str {

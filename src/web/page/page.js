@@ -162,7 +162,16 @@ function evidenceOf(rollout, check) {
     bar(value >= threshold ? "proof" : "doubt", scale > 0 ? value / scale : 0, told, mark < 100 ? mark : NaN),
     sparkline(courses.get(`${rollout.id}/${check.name}`) || [], threshold, `its course since this page was opened: ${told}`),
     safety(check.evidence),
+    check.outlook && sight(check.outlook),
     check.concern && h("p", { class: "small" }, badge(WARN, "look"), " ", concern(check.concern)));
+}
+
+function sight({ smallest, twice_seconds: twice, safe_seconds: safe, is_blind: isBlind, bake_time_needed_seconds: bake, share_needed: needed }) {
+  const time = (seconds) => Number.isFinite(seconds) ? span(seconds * 1000) : "never";
+  const needs = [Number.isFinite(bake) && `a bake time of ${span(bake * 1000)}`, Number.isFinite(needed) && `a share of ${share(needed)}`].filter(Boolean);
+  return h("p", { class: "small muted" },
+    isBlind && [badge(WARN, "blind"), needs.length ? ` this stage needs ${needs.join(" or ")}; ` : " "],
+    Number.isFinite(smallest) ? `this stage sees ${fixed(smallest, 1)}× in its bake time; ` : "", `2× takes ${time(twice)}, showing it safe ${time(safe)}`);
 }
 
 function concern(told) {
