@@ -225,7 +225,8 @@ impl Learner {
         if all.bad > 0 {
             self.looks_with_bad = (self.looks_with_bad + 1.0).min(1e9);
         }
-        let is_new: Vec<bool> = pods.iter().map(|(name, _)| self.admit(name_hash(name))).collect();
+        let here: Vec<u32> = pods.iter().map(|(name, _)| name_hash(name)).collect();
+        let is_new: Vec<bool> = here.iter().map(|name| self.admit(*name, &here)).collect();
         if is_new.contains(&true) {
             self.drop_pending();
         }
@@ -261,14 +262,16 @@ impl Learner {
         }
     }
 
-    /// Makes room for a pod; whether it is new. Where there is no room, the one with the least past goes.
-    fn admit(&mut self, name: u32) -> bool {
+    /// Makes room for a pod; whether it was let in. Where there is no room, the one with the least past goes of those
+    /// that are not `here` any more; where all are, the pods that are followed stay, for only what is followed for many
+    /// looks shows how it drifts.
+    fn admit(&mut self, name: u32, here: &[u32]) -> bool {
         if self.pods.iter().any(|pod| pod.name == name) {
             return false;
         }
-        if self.pods.len() >= PODS_MAX
-            && let Some((at, _)) = self.pods.iter().enumerate().min_by(|a, b| a.1.expected.total_cmp(&b.1.expected))
-        {
+        if self.pods.len() >= PODS_MAX {
+            let gone = self.pods.iter().enumerate().filter(|(_, pod)| !here.contains(&pod.name));
+            let Some((at, _)) = gone.min_by(|a, b| a.1.expected.total_cmp(&b.1.expected)) else { return false };
             self.pods.swap_remove(at);
         }
         self.pods.push(Pod { name, bad: 0.0, expected: 0.0, pending: Default::default() });
@@ -414,6 +417,14 @@ mod tests {
         assert!(clustered.inflation > 6.0 && clustered.noise == Noise::Clustered, "{clustered:?}");
         let drifting = learn(Family::AutoregressiveStrong);
         assert!(drifting.inflation > 2.0 && drifting.noise == Noise::Autocorrelated, "{drifting:?}");
+    }
+
+    #[test]
+    fn drift_is_learnt_from_more_pods_than_are_followed() {
+        let History { every, pods } = drawn(Family::AutoregressiveStrong, 2000.0, 240);
+        let more = drawn(Family::AutoregressiveStrong, 2000.0, 260).pods.into_iter().map(|looks| looks[20..].to_vec());
+        let many = Calibration::learn(&History { every, pods: pods.into_iter().chain(more).collect() });
+        assert!(many.inflation > 2.0 && many.noise == Noise::Autocorrelated, "{many:?}");
     }
 
     #[test]

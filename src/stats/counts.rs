@@ -187,8 +187,9 @@ impl CountTest {
     }
 
     /// How to bet on this block: from the past, the number of bad events, and the split.
-    fn bet(&self, setting: &Setting<'_>, wholes: (Counts, Counts), pooled: &Pooled, pods: f64, seconds: f64) -> Bet {
+    fn bet(&self, setting: &Setting<'_>, wholes: (Counts, Counts), pooled: &Pooled, pods: f64, span: Duration) -> Bet {
         let (check, calibration) = (setting.check, setting.calibration);
+        let (seconds, growing) = (seconds_of(span), setting.growing_seconds(span));
         let (control, canary) = wholes;
         let bad = pooled.control_bad + pooled.canary_bad;
         let tolerated = if check.ratio_max.is_finite() { check.ratio_max.clamp(1.0, 1e3) } else { 1e3 };
@@ -226,7 +227,7 @@ impl CountTest {
         Bet {
             margin,
             safe_margin: (safe > 1.0).then_some(1.0 / safe),
-            stake: Stake { inflation, supposed_inflation, pace, seconds },
+            stake: Stake { inflation, supposed_inflation, pace, seconds: growing },
             pace_without: setting.paced(with(PACES_WITHOUT)),
             slack: if calibration.noise == Noise::Autocorrelated || !calibration.is_trusted {
                 0.0
@@ -330,6 +331,10 @@ fn effective_pods(pods: &[Portion<'_>]) -> f64 {
     if squares > 0.0 { (sum * sum / squares).max(1.0) } else { 1.0 }
 }
 
+fn seconds_of(span: Duration) -> f64 {
+    span.as_secs_f64().clamp(0.001, 86_400.0)
+}
+
 fn rate(sums: (f32, f32)) -> Option<f64> {
     (sums.1 > 0.0).then(|| f64::from(sums.0) / f64::from(sums.1))
 }
@@ -365,10 +370,9 @@ impl SequentialTest for CountTest {
         if control.total == 0 || canary.total == 0 {
             return;
         }
-        let seconds = block.span.as_secs_f64().clamp(0.001, 86_400.0);
         let Some(pooled) = strata::pooled(check, block.control, block.canary, (control, canary)) else { return };
         let pods = portions(check, block.canary, PartKind::Pod, canary);
-        let bet = self.bet(setting, (control, canary), &pooled, effective_pods(&pods), seconds);
+        let bet = self.bet(setting, (control, canary), &pooled, effective_pods(&pods), block.span);
         self.bet_without_pods(&bet, &pooled, &pods);
         self.bet_without_tenants(&bet, &pooled, portions(check, block.canary, PartKind::Tenant, canary));
         self.whole.bet(bet.window(pooled.control_bad, pooled.canary_bad, pooled.odds), &bet.stake);
@@ -376,7 +380,7 @@ impl SequentialTest for CountTest {
         self.safe.bet(bet.safe_window(pooled.control_bad, pooled.canary_bad, pooled.odds), &patient);
         self.sums.add(&pooled, bet.stake.inflation, setting.calibration.pod_floor(effective_pods(&pods)));
         self.slack = bet.slack as f32;
-        self.pulse.follow(control, seconds, bet.usual_max);
+        self.pulse.follow(control, seconds_of(block.span), bet.usual_max);
         if let Some((differs, name)) = pooled.mismatch {
             self.mismatch = (differs > 0.1).then(|| (differs as f32, shortened(&name)));
         }
@@ -485,14 +489,12 @@ fn mixed(log_e: impl Fn(f64) -> f64) -> f64 {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use std::time::Duration;
-
     use rand::{SeedableRng, rngs::StdRng};
 
     use super::*;
     use crate::{
         domain::{CheckName, Origin, Part, Selector, Tally, Weight},
-        stats::{Calibration, Noise, Running},
+        stats::{Calibration, Noise, POD_INCIDENT, Running},
     };
 
     pub(in crate::stats) fn check(ratio_max: f64) -> Check {
@@ -572,6 +574,23 @@ pub(super) mod tests {
         let at = |blocks| after(blocks, &whole(95, 19_000), &whole(150, 1000)).log_e_value();
         assert!(at(12) < PROOF, "{}", at(12));
         assert!(at(20) > PROOF, "{}", at(20));
+    }
+
+    #[test]
+    fn three_bad_minutes_of_a_lone_pod_are_no_proof_after_a_gap_either() {
+        let (check, calibration) = (check(1.1), trusted());
+        for minutes in [3, 5, 10, 60] {
+            let mut test = after(60, &whole(95, 19_000), &whole(5, 1000));
+            let canary = whole(5 * 4 * minutes + 3600, 1000 * 4 * minutes);
+            let control = whole(95 * 4 * minutes, 19_000 * 4 * minutes);
+            let setting = Setting { check: &check, calibration: &calibration, safe_ratio: 2.0, pod_incident: POD_INCIDENT };
+            let span = Duration::from_secs(60 * minutes);
+            test.observe(&setting, &Block { control: &control, canary: &canary, span });
+            test.observe(&setting, &Block { control: &control, canary: &canary, span });
+            assert!(test.log_e_value() < PROOF, "{minutes} min: {}", test.log_e_value());
+            (0..3).for_each(|_| test.observe(&setting, &Block { control: &control, canary: &canary, span }));
+            assert!(test.log_e_value() > PROOF, "what lasts is found");
+        }
     }
 
     #[test]

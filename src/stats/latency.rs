@@ -433,7 +433,7 @@ impl SequentialTest for Latency {
         }
         let (ratio_max, pods) = (setting.check.ratio_max, (arms.canary_pods.len(), arms.control_pods.len()));
         let tolerated = self.pods.tolerated(setting.calibration, ratio_max, &arms.canary, pods.0, pods.1);
-        let scrapes = (block.span.as_secs_f64() / SCRAPE_SECONDS).clamp(1.0, 240.0);
+        let scrapes = (setting.growing_seconds(block.span) / SCRAPE_SECONDS).clamp(1.0, 240.0);
         self.bet(&arms, &tolerated, scrapes, setting);
         self.measure(&arms, &tolerated, setting.safe_ratio);
         self.pods.learn(&arms.edges, &arms.control_pods);

@@ -72,6 +72,8 @@ pub struct Setting<'a> {
 
 /// How long one pod may fail by itself, usually: what the tests' own limits on the growth of evidence are made for.
 pub const POD_INCIDENT: Duration = Duration::from_secs(180);
+/// The time between two looks that the limits on the growth of evidence count in.
+const LOOK_SECONDS: f64 = 15.0;
 /// Evidence never grows by more than this in one block, as a logarithm: so that no factor is infinite.
 const GROWTH_MAX: f64 = 300.0;
 
@@ -79,6 +81,13 @@ impl Setting<'_> {
     /// A limit on the growth of evidence that was made for [`POD_INCIDENT`], for the incident that is asked for.
     fn paced(&self, growth: f64) -> f64 {
         paced(growth, self.pod_incident)
+    }
+
+    /// How many seconds of a block evidence may grow for. A pod that fails for as long as is reckoned with can be in one
+    /// block or across two; so that no two blocks are proof where twelve looks of 15 seconds are none, a longer one
+    /// (after a gap in telemetry, or where looks are rare) counts for two thirds of that time.
+    fn growing_seconds(&self, span: Duration) -> f64 {
+        span.as_secs_f64().min((self.pod_incident.as_secs_f64() / 1.5).max(LOOK_SECONDS))
     }
 }
 
