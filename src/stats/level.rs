@@ -46,7 +46,7 @@ use self::{
     pods::{PodLooks, Pods},
 };
 use super::{Block, Kind, SequentialTest, Setting, name_hash};
-use crate::domain::{Check, Direction, Interval, PartKind, Reading, Tally};
+use crate::domain::{Check, Concern, Direction, Interval, PartKind, Reading, Tally, Text};
 
 pub(super) const KIND: Kind = Kind {
     name: "level",
@@ -74,11 +74,26 @@ const DEVIATION_MIN: f64 = 0.002;
 const POD_DEVIATIONS: f64 = 3.0;
 /// The same where they come from history.
 const POD_DEVIATIONS_OF_HISTORY: f64 = 2.0;
+/// What is taken for their standard deviation, as a part of the level, where there is no history.
+const POD_LOG_SD_UNKNOWN: f64 = 0.06;
 /// Part of the noise's own deviation that is tolerated.
 const NOISE_PART: f64 = 0.1;
 /// Largest factor of one look, with several canary pods and with one.
 const FACTOR_MAX: f64 = 10.0;
 const FACTOR_MAX_ONE_POD: f64 = 4.0;
+/// What the allowance for growth holds at most, as the logarithm of a factor.
+const ALLOWANCE_MAX: f64 = std::f64::consts::LN_10;
+/// Growth in one look with one (or an unknown number), two, ... canary pods, as logarithms: with the allowance, twelve
+/// looks of one pod are not proof.
+const PACES: [f64; 5] = [0.34, 0.45, 0.7, 1.0, 1.6];
+/// The same without one of the pods.
+const PACES_WITHOUT: [f64; 5] = [0.34, 0.4, 0.45, 0.6, 0.6];
+/// Part of the pace where noise is rare and less is worse.
+const PACE_OF_RARE: f64 = 0.2;
+/// Pods, or groups of pods, that are left out one at a time.
+const LEFT_OUT_MAX: usize = 5;
+/// Without each of two, three, ... pods a little less proof is enough, as a logarithm: the whole still has to be proof.
+const SLACKS: [f64; 5] = [0.0, 2.0, 1.5, 2.0, 2.2];
 /// Largest factor of one look while the noise is not known well, or comes in bursts: no five minutes are proof.
 const FACTOR_MAX_UNSTEADY: f64 = 1.3;
 /// Bets on a shift of about so many deviations of what is new.
@@ -93,6 +108,10 @@ const WEALTH_MAX: f64 = 1e9;
 const RANKS_AFTER: [u32; 6] = [4, 12, 32, 80, 200, 480];
 /// Readings for each look from which they are amounts of single requests rather than readings of a gauge.
 const AMOUNTS_EACH_LOOK: usize = 4;
+/// The evidence that is proof at the default alpha, for concerns.
+const PROOF: f64 = 1000.0;
+/// Length of the name that is kept of the pod without which least is left.
+const NAME_CHARS: usize = 40;
 /// Chance of the interval to miss, on either side, and the number of looks at which it is narrowest.
 const INTERVAL_MISSES: f64 = 0.025;
 const INTERVAL_LOOKS: f64 = 20.0;
@@ -115,11 +134,18 @@ impl Stakes {
     fn bet(&mut self, y: f64, factor_max: f64) {
         let fed = self.waiting * FED_EACH_LOOK;
         self.waiting -= fed;
-        let steep = if y > -1.0 { (1.0 + y).powi(2) / 2.0 } else { 0.0 };
-        let factors = SHIFTS.iter().map(|shift| catoni(shift * y) * (-shift * shift / 2.0).exp());
-        for (wealth, factor) in self.wealth.iter_mut().zip(factors.chain([steep])) {
+        for (wealth, factor) in self.wealth.iter_mut().zip(factors(y)) {
             *wealth = ((*wealth + fed / CELLS as f64) * factor.min(factor_max)).min(WEALTH_MAX);
         }
+    }
+
+    /// By what the wealth would grow with another outcome of the same look.
+    fn growth(&self, y: f64, factor_max: f64) -> f64 {
+        let fed = self.waiting * FED_EACH_LOOK;
+        let bets = self.wealth.iter().zip(factors(y));
+        let after = bets.map(|(wealth, factor)| (wealth + fed / CELLS as f64) * factor.min(factor_max)).sum::<f64>();
+        let before = self.sum();
+        if before > 0.0 { (after + self.waiting - fed) / before } else { 1.0 }
     }
 
     fn add(&mut self, stake: f64) {
@@ -129,6 +155,13 @@ impl Stakes {
     fn sum(&self) -> f64 {
         self.waiting + self.wealth.iter().sum::<f64>()
     }
+}
+
+/// What each of the bets pays where `y` is seen, in deviations.
+fn factors(y: f64) -> [f64; CELLS] {
+    let [small, middle, large] = SHIFTS.map(|shift| catoni(shift * y) * (-shift * shift / 2.0).exp());
+    let steep = if y > -1.0 { (1.0 + y).powi(2) / 2.0 } else { 0.0 };
+    [small, middle, large, steep]
 }
 
 /// At most `1 + x + x^2/2`, rising everywhere, and above 0.
@@ -169,17 +202,43 @@ pub struct Level {
     ranked: Stakes,
     ranks_taken: u8,
     amounts: AmountShare,
+    /// How much the evidence may grow at once, as the logarithm of a factor.
+    allowance: f32,
+    left_out: Vec<LeftOut>,
+    slack: f32,
+    suspect: Option<Text>,
+}
+
+/// The evidence without one of the canary's pods: what the whole's bets would have won on the others.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+struct LeftOut {
+    pod: u32,
+    wealth: f32,
+    ranked: f32,
+    allowance: f32,
+    /// The difference at the last look.
+    last: Option<f32>,
 }
 
 /// What is fixed for one block.
 struct Terms {
     relative: f64,
     relative_safe: f64,
+    /// In units of one pod.
     pods_floor: f64,
     floor_of_level: f64,
     unit: f64,
     factor_max: f64,
     noise: Option<Noise>,
+    pace: f64,
+    pace_without: f64,
+    slack: f64,
+}
+
+impl LeftOut {
+    fn log_e(&self) -> f64 {
+        (f64::from(self.wealth + self.ranked) / 2.0).max(f64::MIN_POSITIVE).ln()
+    }
 }
 
 impl Level {
@@ -201,6 +260,10 @@ impl Level {
             ranked: Stakes::start(0.0, 0.0),
             ranks_taken: 0,
             amounts: AmountShare::start(),
+            allowance: ALLOWANCE_MAX as f32,
+            left_out: Vec::new(),
+            slack: 0.0,
+            suspect: None,
         }
     }
 
@@ -212,9 +275,15 @@ impl Level {
         let lasting = noise.and_then(|noise| self.pods.lasting_sd(noise.fresh, noise.kept));
         let (pods_floor, floor_of_level) = match lasting {
             // A spread told from few pods may be larger by chance; the factor is near Student's.
-            Some((sd, pods)) => (POD_DEVIATIONS * sd * unit * (1.0 + 3.0 / pods as f64), 0.0),
-            None => (0.0, POD_DEVIATIONS_OF_HISTORY * unit * finite(setting.calibration.pod_log_sd).clamp(0.0, 1.0)),
+            Some((sd, pods)) => (POD_DEVIATIONS * sd * (1.0 + 3.0 / pods as f64), 0.0),
+            None => (0.0, POD_DEVIATIONS_OF_HISTORY * pod_log_sd(setting)),
         };
+        // Only where each pod can be left out does it help that there are several.
+        let paced_as = if self.shape == Some(Shape::Pods) { canary_pods } else { 1 };
+        // Where less is worse, a canary in which nothing rare has happened yet looks worse for as long.
+        let is_rare = noise.is_some_and(|noise| noise.is_sparse) && check.direction == Direction::LowerIsWorse;
+        let times = if is_rare { PACE_OF_RARE } else { 1.0 };
+        let with = |each: [f64; 5]| each.get(paced_as.clamp(1, 5) - 1).copied().unwrap_or(0.0);
         Terms {
             relative: tolerated(check, check.ratio_max),
             relative_safe: tolerated(check, setting.safe_ratio),
@@ -227,46 +296,124 @@ impl Level {
                 (true, _) => FACTOR_MAX,
             },
             noise,
+            pace: setting.paced(with(PACES) * times),
+            pace_without: setting.paced(with(PACES_WITHOUT) * times),
+            slack: with(SLACKS),
         }
     }
 
-    /// Takes in one look.
-    fn look(&mut self, control: f64, canary: f64, terms: &Terms) {
+    /// What is new in a difference since the last look, in deviations: beyond what `tolerated` leaves of it, whatever part
+    /// of itself the noise keeps of all that are likely.
+    fn fresh(d: f64, last: f64, tolerated: f64, noise: Noise, deviation: f64) -> f64 {
+        let kept = if last > tolerated { noise.kept } else { noise.kept_at_least };
+        // A gauge that never moved and stands at 0 says nothing.
+        if deviation > 0.0 { (d - tolerated - kept * (last - tolerated)) / deviation } else { 0.0 }
+    }
+
+    /// Deviation of what is new in a difference of this unit.
+    fn deviation(noise: Noise, unit: f64, largest: f64) -> f64 {
+        (noise.fresh * VARIANCE_TAKEN).sqrt().max(DEVIATION_MIN * largest) * unit
+    }
+
+    /// Takes in one look; `pods` are those that are told apart.
+    fn look(&mut self, control: f64, canary: f64, pods: &[PodLooks], terms: &Terms) {
         self.looks = self.looks.saturating_add(1);
         self.level.add(control, LEVEL_LOOKS);
         let level = self.level.value.abs();
         let d = self.sign * (canary - control);
         self.difference.add(d, f64::MAX);
+        if self.shape == Some(Shape::Pods) {
+            self.bet_without_pods(pods, terms);
+        }
+        let before = self.mixed(true);
+        let allowance = refilled(self.allowance, terms.pace);
+        self.allowance = allowance as f32;
         if let (Some(last), Some(noise)) = (self.last, terms.noise) {
-            let last = last * self.unit;
-            let deviation =
-                (noise.fresh * VARIANCE_TAKEN).sqrt().max(DEVIATION_MIN * level.max(canary.abs())) * terms.unit;
-            if deviation > 0.0 {
-                let fresh = d - noise.kept * last;
-                let margin = self.margin(terms);
-                let y = (fresh - (1.0 - noise.kept) * margin) / deviation;
-                self.worse.bet(y, terms.factor_max);
-                self.ranked.bet(y, terms.factor_max);
-                let unsafe_from = terms.relative_safe * level - terms.pods_floor.max(terms.floor_of_level * level);
-                self.safe.bet(((1.0 - noise.kept) * unsafe_from - fresh) / deviation, terms.factor_max);
-            }
+            let (last, deviation) = (last * self.unit, Self::deviation(noise, terms.unit, level.max(canary.abs())));
+            let y = Self::fresh(d, last, self.margin(terms, terms.unit), noise, deviation);
+            let factor_max = terms.factor_max.min(allowance.exp());
+            self.worse.bet(y, factor_max);
+            self.ranked.bet(y, factor_max);
+            let floor = (terms.pods_floor * terms.unit).max(terms.floor_of_level * terms.unit * level);
+            let unsafe_from = terms.relative_safe * level - floor;
+            self.safe.bet(Self::fresh(-d, -last, -unsafe_from, noise, deviation), terms.factor_max);
+            self.allowance = (allowance - (self.mixed(true) / before).ln().max(0.0)) as f32;
         }
         let now = d / terms.unit;
         if let Some(last) = self.last {
             self.steps.learn(now, last, self.before, DEVIATION_MIN * level, STEPS_REMEMBERED);
         }
+        self.steps.learn_long(now, STEPS_REMEMBERED);
         self.before = self.last;
         self.last = Some(now);
         self.unit = terms.unit;
     }
 
-    /// The largest difference that is tolerated now.
-    fn margin(&self, terms: &Terms) -> f64 {
+    /// The largest difference that is tolerated now, between arms of which the difference has this unit.
+    fn margin(&self, terms: &Terms, unit: f64) -> f64 {
         let level = self.level.value.abs();
-        let of_noise = terms
-            .noise
-            .map_or(0.0, |noise| NOISE_PART * (noise.fresh / (1.0 - noise.kept * noise.kept)).sqrt() * terms.unit);
-        (terms.relative * level).max(terms.pods_floor).max(terms.floor_of_level * level).max(of_noise)
+        let of_noise =
+            terms.noise.map_or(0.0, |noise| NOISE_PART * (noise.fresh / (1.0 - noise.kept * noise.kept)).sqrt());
+        (terms.relative * level).max(terms.pods_floor.max(terms.floor_of_level * level).max(of_noise) * unit)
+    }
+
+    /// The slots in which pods are left out; a new one begins as the whole, since its pod was never in it.
+    fn claim(&mut self, canary: &[&PodLooks]) -> Vec<usize> {
+        let (wealth, ranked) = (self.worse.sum() as f32, self.ranked.sum() as f32);
+        canary
+            .iter()
+            .map(|pod| {
+                let gone = |left_out: &LeftOut| !canary.iter().any(|pod| pod.name == left_out.pod);
+                if let Some(at) = self.left_out.iter().position(|left_out| left_out.pod == pod.name) {
+                    at
+                } else if self.left_out.len() < LEFT_OUT_MAX {
+                    let allowance = self.allowance;
+                    self.left_out.push(LeftOut { pod: pod.name, wealth, ranked, allowance, last: None });
+                    self.left_out.len() - 1
+                } else if let Some(at) = self.left_out.iter().position(gone) {
+                    if let Some(left_out) = self.left_out.get_mut(at) {
+                        left_out.pod = pod.name;
+                    }
+                    at
+                } else {
+                    pod.name as usize % LEFT_OUT_MAX
+                }
+            })
+            .collect()
+    }
+
+    /// Makes the bets of this look without each of the canary's pods.
+    fn bet_without_pods(&mut self, pods: &[PodLooks], terms: &Terms) {
+        let canary: Vec<&PodLooks> = pods.iter().filter(|pod| pod.is_canary).collect();
+        let control = mean(pods.iter().filter(|pod| !pod.is_canary));
+        let Some((control, control_pods)) = control else { return };
+        if canary.len() < 2 && self.left_out.is_empty() {
+            return;
+        }
+        self.slack = terms.slack as f32;
+        let slots = self.claim(&canary);
+        let mut left_out = std::mem::take(&mut self.left_out);
+        for (at, without) in left_out.iter_mut().enumerate() {
+            let others = || canary.iter().zip(&slots).filter(|(_, slot)| **slot != at).map(|(pod, _)| *pod);
+            let Some((value, count)) = mean(others()).or_else(|| mean(canary.iter().copied())) else { continue };
+            let (d, unit) = (self.sign * (value - control), (1.0 / count + 1.0 / control_pods).sqrt());
+            let allowance = refilled(without.allowance, terms.pace_without);
+            without.allowance = allowance as f32;
+            let largest = self.level.value.abs().max(value.abs());
+            if let (Some(last), Some(noise)) = (without.last, terms.noise) {
+                let deviation = Self::deviation(noise, unit, largest);
+                let y = Self::fresh(d, f64::from(last), self.margin(terms, unit), noise, deviation);
+                let factor_max = terms.factor_max.min(allowance.exp());
+                let before = without.wealth + without.ranked;
+                let grown = |wealth: f32, growth: f64| (f64::from(wealth) * growth).clamp(1e-30, WEALTH_MAX) as f32;
+                without.wealth = grown(without.wealth, self.worse.growth(y, factor_max));
+                without.ranked = grown(without.ranked, self.ranked.growth(y, factor_max));
+                let grew = f64::from((without.wealth + without.ranked) / before).ln().max(0.0);
+                without.allowance = (allowance - grew) as f32;
+            }
+            without.last = Some(d as f32);
+        }
+        self.left_out = left_out;
     }
 
     /// Bets on ranks if the moment has come.
@@ -278,7 +425,20 @@ impl Level {
             self.ranks_taken = u8::try_from(due).unwrap_or(u8::MAX);
             let margin = terms.relative * self.level.value.abs();
             let e_value = self.pods.take_ranks(self.sign, margin);
-            self.ranked.add(e_value * parts as f64 / RANKS_AFTER.len() as f64);
+            let stake = e_value * parts as f64 / RANKS_AFTER.len() as f64;
+            self.ranked.add(stake);
+            // One pod's rank counts for little among those of several, so none has to be left out.
+            self.left_out.iter_mut().for_each(|without| without.ranked = (without.ranked + stake as f32).min(1e9));
+        }
+    }
+
+    /// Remembers the name of the pod without which least is left.
+    fn name_suspect(&mut self, block: &Block<'_>) {
+        let weakest = self.left_out.iter().min_by(|one, other| one.log_e().total_cmp(&other.log_e()));
+        let Some(weakest) = weakest else { return };
+        let named = block.canary.parts_of(PartKind::Pod).find(|part| name_hash(part.name.as_str()) == weakest.pod);
+        if let Some(part) = named {
+            self.suspect = Some(Text::new(part.name.as_str().chars().take(NAME_CHARS).collect::<String>()));
         }
     }
 
@@ -302,8 +462,26 @@ fn tolerated(check: &Check, ratio: f64) -> f64 {
     }
 }
 
-fn finite(value: f64) -> f64 {
-    if value.is_finite() { value } else { 0.0 }
+/// Spread between pods, as a part of the level, where it cannot be told from control's pods.
+fn pod_log_sd(setting: &Setting<'_>) -> f64 {
+    let spread = setting.calibration.pod_log_sd;
+    match setting.calibration.is_trusted && spread.is_finite() {
+        true => spread.clamp(0.0, 1.0),
+        false => POD_LOG_SD_UNKNOWN,
+    }
+}
+
+/// An allowance for growth after one more look.
+fn refilled(allowance: f32, pace: f64) -> f64 {
+    let pace = pace.max(0.01);
+    (f64::from(allowance) + pace).min(pace.max(ALLOWANCE_MAX))
+}
+
+/// Mean reading of pods at a look, and how many there are.
+fn mean<'a>(pods: impl Iterator<Item = &'a PodLooks>) -> Option<(f64, f64)> {
+    let (sum, count) =
+        pods.filter_map(|pod| pod.looks.first()).fold((0.0, 0.0), |(sum, count), reading| (sum + reading, count + 1.0));
+    (count > 0.0).then_some((sum / count, count))
 }
 
 /// A tally's readings that are numbers; `None` where it has none.
@@ -335,6 +513,8 @@ impl SequentialTest for Level {
         let (Some(control), Some(canary)) = both else {
             // What comes after a gap is not what follows the last look.
             (self.last, self.before) = (None, None);
+            self.steps.interrupt();
+            self.left_out.iter_mut().for_each(|without| without.last = None);
             return;
         };
         let room = (block.span.as_secs_f64() / LOOK_SECONDS).round().clamp(1.0, LOOKS_MAX as f64) as usize;
@@ -353,21 +533,26 @@ impl SequentialTest for Level {
         self.sign = if setting.check.direction == Direction::HigherIsWorse { 1.0 } else { -1.0 };
         for (look, (control, canary)) in runs(&control, looks).into_iter().zip(runs(&canary, looks)).enumerate() {
             let terms = self.terms(setting, canary_pods, control_pods);
-            self.look(control, canary, &terms);
             let at_look: Vec<PodLooks> = pods
                 .iter()
                 .filter_map(|pod| Some(PodLooks { looks: vec![*pod.looks.get(look)?], ..pod.clone() }))
                 .collect();
+            self.look(control, canary, &at_look, &terms);
             self.pods.observe(&at_look, 1, DEVIATION_MIN * self.level.value.abs());
             self.compare_ranks(&terms);
         }
+        self.name_suspect(block);
         if shape == Shape::Amounts {
-            self.amounts.observe(setting, &control, &canary);
+            let before = self.mixed(true);
+            let allowance = f64::from(self.allowance);
+            self.amounts.observe(setting, &control, &canary, allowance.exp());
+            self.allowance = (allowance - (self.mixed(true) / before).ln().max(0.0)) as f32;
         }
     }
 
     fn log_e_value(&self) -> f64 {
-        self.mixed(true).max(f64::MIN_POSITIVE).ln()
+        let without = self.left_out.iter().map(|without| without.log_e() + f64::from(self.slack));
+        without.fold(self.mixed(true).max(f64::MIN_POSITIVE).ln(), f64::min)
     }
 
     fn log_e_safe(&self) -> f64 {
@@ -382,10 +567,16 @@ impl SequentialTest for Level {
         let long_run = noise.fresh.sqrt() / renewed * self.unit;
         let wide = (looks + INTERVAL_LOOKS) / INTERVAL_LOOKS;
         let chance = long_run * (2.0 * (looks + INTERVAL_LOOKS) * (wide.sqrt() / INTERVAL_MISSES).ln()).sqrt() / looks;
-        let lasting = self.pods.lasting_sd(noise.fresh, noise.kept).map_or(0.0, |(sd, _)| POD_DEVIATIONS * sd);
+        let unknown = POD_DEVIATIONS_OF_HISTORY * POD_LOG_SD_UNKNOWN * self.level.value.abs();
+        let lasting = self.pods.lasting_sd(noise.fresh, noise.kept).map_or(unknown, |(sd, _)| POD_DEVIATIONS * sd);
         let radius = chance + lasting * self.unit;
         let effect = self.sign * self.difference.value;
         radius.is_finite().then_some((effect, Interval { low: effect - radius, high: effect + radius }))
+    }
+
+    fn concern(&self) -> Option<Concern> {
+        let is_one_pod = self.mixed(true) >= PROOF && self.log_e_value() < PROOF.ln();
+        self.suspect.clone().filter(|_| is_one_pod).map(Concern::OnePod)
     }
 }
 
@@ -395,7 +586,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        domain::{CheckName, Origin, Part, Selector, Sli, Text, Weight},
+        domain::{CheckName, Origin, Part, Selector, Sli, Weight},
         stats::Calibration,
     };
 

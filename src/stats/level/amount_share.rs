@@ -54,7 +54,7 @@ impl AmountShare {
     }
 
     /// Takes in the amounts of one block, of which there is at least one on each arm. Negative ones cannot be compared.
-    pub(super) fn observe(&mut self, setting: &Setting<'_>, control: &[f64], canary: &[f64]) {
+    pub(super) fn observe(&mut self, setting: &Setting<'_>, control: &[f64], canary: &[f64], pay_max: f64) {
         if control.iter().chain(canary).any(|amount| *amount < 0.0) {
             return;
         }
@@ -65,15 +65,14 @@ impl AmountShare {
         let (sum, all) = (worse.iter().sum::<f64>(), worse.iter().chain(better).sum::<f64>());
         let theta = worse.len() as f64 / (worse.len() + better.len()) as f64;
         if all > 0.0 && theta > 0.0 && theta < 1.0 {
-            let spread = setting.calibration.pod_log_sd;
-            let lasting = if spread.is_finite() { (2.0 * spread.clamp(0.0, 0.5)).exp() } else { 1.0 };
+            let lasting = (2.0 * super::pod_log_sd(setting).min(0.5)).exp();
             let ratio = |ratio: f64| if ratio.is_finite() { ratio.clamp(1.0, 1e6) } else { 1.0 };
             let tolerated = ratio(setting.check.ratio_max).max(lasting);
-            self.bet(sum / all, theta, tolerated, ratio(setting.safe_ratio) / lasting);
+            self.bet(sum / all, theta, tolerated, ratio(setting.safe_ratio) / lasting, pay_max);
         }
     }
 
-    fn bet(&mut self, share: f64, theta: f64, tolerated: f64, unsafe_from: f64) {
+    fn bet(&mut self, share: f64, theta: f64, tolerated: f64, unsafe_from: f64, pay_max: f64) {
         let coin = theta * (1.0 - theta);
         let variance = (self.variance.value * coin).max(1e-9);
         let expected = part(tolerated, theta);
@@ -81,8 +80,11 @@ impl AmountShare {
         self.waiting *= 1.0 - FED_EACH_BLOCK;
         for (wealth, worse) in self.worse.iter_mut().zip(WORSE) {
             let lead = part(tolerated * worse, theta) - expected;
-            let lambda = (lead / (variance + lead * lead)).min(BET_MAX / expected);
-            *wealth = ((*wealth + fed) * (1.0 + lambda * (share - expected))).min(WEALTH_MAX);
+            // A bet that is expected to pay more than may be paid is made smaller, so that it loses less.
+            let payable = (pay_max - 1.0) / (lead + 0.5 * variance.sqrt()).max(1e-9);
+            let lambda = (lead / (variance + lead * lead)).min(BET_MAX / expected).min(payable);
+            let factor = (1.0 + lambda * (share - expected)).min(pay_max);
+            *wealth = ((*wealth + fed) * factor).min(WEALTH_MAX);
         }
         let unsafe_share = part(unsafe_from, theta);
         let lead = (unsafe_share - theta).max(0.0);

@@ -22,14 +22,25 @@ const TOLD_AFTER: f64 = 8.0;
 const STEADY_FROM: f64 = 12.0;
 /// Where less than this part of all steps makes up the variance, the noise comes in bursts.
 const STEADY_PART: f64 = 0.03;
+/// Where less than this part of all steps makes up the variance, it is told by the rare ones.
+const SPARSE_PART: f64 = 0.15;
+/// Standard errors that are taken off where too much would cost validity.
+const KEPT_ERRORS_DOWN: f64 = 1.5;
 /// Largest part that noise is taken to keep of which only a few jumps were seen.
 const KEPT_MAX_OF_JUMPS: f64 = 0.9;
 /// Largest part of itself that noise is taken to keep.
 const KEPT_MAX: f64 = 0.995;
 /// Standard errors that are added to the estimate of what is kept: too much costs power, too little costs validity.
 const KEPT_ERRORS: f64 = 1.0;
+/// The same where no single pods are seen.
+const KEPT_ERRORS_ALONE: f64 = 1.5;
 /// Steps that are allowed for besides, so that a handful of them is not believed.
 const SMALL_SAMPLE: f64 = 4.0;
+
+/// Looks of a long step.
+const LONG: u8 = 8;
+/// Long steps from which they say anything.
+const LONG_TOLD_AFTER: f64 = 4.0;
 
 /// Mean squared steps of one or more series, over one look and over two. What is long past is forgotten.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -38,6 +49,10 @@ pub(super) struct Steps {
     two: Mean,
     /// Squares of the squares over one look.
     fourth: Mean,
+    /// Over [`LONG`] looks, one after the other; and where the present one began.
+    long: Mean,
+    began: Option<f32>,
+    since: u8,
 }
 
 /// A mean that forgets.
@@ -75,6 +90,42 @@ impl Steps {
         }
     }
 
+    /// Takes in what a single series is at each look, for its long steps. What stays of noise from look to look is told
+    /// badly by steps over one and two looks, so that by chance slow noise passes for quick; of the long ones it is not
+    /// likely too at the same time.
+    pub(super) fn learn_long(&mut self, now: f64, memory: f64) {
+        self.since = self.since.saturating_add(1);
+        let Some(began) = self.began else {
+            (self.began, self.since) = (Some(now as f32), 0);
+            return;
+        };
+        if self.since >= LONG {
+            let most = (STEP_CLIP * STEP_CLIP * self.one.value).max(f64::MIN_POSITIVE);
+            self.long.add(((now - f64::from(began)).powi(2) / 2.0).min(most), memory / f64::from(LONG));
+            (self.began, self.since) = (Some(now as f32), 0);
+        }
+    }
+
+    /// The series was interrupted.
+    pub(super) fn interrupt(&mut self) {
+        self.began = None;
+    }
+
+    /// The part that is kept, by long steps: the solution of `(1 - phi^8) / (1 - phi) = g8 / g1`.
+    fn kept_by_long(&self) -> f64 {
+        if self.long.weight < LONG_TOLD_AFTER || self.one.value <= 0.0 {
+            return 0.0;
+        }
+        let ratio = self.long.value / self.one.value;
+        let sum = |kept: f64| (0..LONG).fold(0.0, |sum, _| sum * kept + 1.0);
+        let (mut low, mut high) = (0.0, 1.0);
+        for _ in 0..12 {
+            let middle = (low + high) / 2.0;
+            if sum(middle) < ratio { low = middle } else { high = middle }
+        }
+        low
+    }
+
     /// How many steps over two looks were seen, up to what is remembered.
     fn weight(&self) -> f64 {
         self.two.weight
@@ -91,10 +142,14 @@ impl Steps {
 pub(super) struct Noise {
     /// The part of itself that it keeps from one look to the next, 0 to below 1; rather too high.
     pub(super) kept: f64,
+    /// The same, rather too low.
+    pub(super) kept_at_least: f64,
     /// Variance of what is new in each look.
     pub(super) fresh: f64,
     /// Whether it was seen often enough to be known; not where most of it came in a few jumps.
     pub(super) is_steady: bool,
+    /// Whether few of the steps make up most of the variance, so that it is not known what has not happened yet.
+    pub(super) is_sparse: bool,
     /// Standard error of `kept`.
     pub(super) error: f64,
 }
@@ -115,16 +170,25 @@ impl Noise {
         };
         let one = pooled(pods.one, difference.one, f64::MAX);
         let two = pooled(pods.two, difference.two, f64::MAX);
-        let told = if one > 0.0 { (two / one - 1.0).clamp(0.0, 1.0) } else { 0.0 };
+        let by_short = if one > 0.0 { (two / one - 1.0).clamp(0.0, 1.0) } else { 0.0 };
+        let told = if pods.weight() > 0.0 { by_short } else { by_short.max(difference.kept_by_long()) };
         let error = ((1.05 - told * told) / weight).sqrt() + SMALL_SAMPLE / weight;
         let effective = pods.effective() + difference.effective();
         let is_steady = effective >= STEADY_FROM && effective >= STEADY_PART * weight;
         // A level that stood still and jumped once looks as if it kept all of itself.
         let most = if is_steady { KEPT_MAX } else { KEPT_MAX_OF_JUMPS };
-        let kept = (told + KEPT_ERRORS * error).clamp(0.0, most);
-        let fresh = pooled(pods.one, difference.one, pods_weight) * (1.0 + kept) * (1.0 + 4.0 / weight);
+        let errors = if pods.weight() > 0.0 { KEPT_ERRORS } else { KEPT_ERRORS_ALONE };
+        let kept = (told + errors * error).clamp(0.0, most);
+        let kept_at_least = (by_short - KEPT_ERRORS_DOWN * error).clamp(0.0, kept);
+        let is_sparse = effective < SPARSE_PART * weight;
+        let mut of_steps = pooled(pods.one, difference.one, pods_weight);
+        if pods.effective() < SPARSE_PART * pods.one.weight {
+            // What is rare has been seen in many pods rather than in a few.
+            of_steps = of_steps.max(pods.one.value);
+        }
+        let fresh = of_steps * (1.0 + kept) * (1.0 + 4.0 / weight);
         // Of independence the ratio of the steps tells less than the formula above, and of memory much less.
-        Some(Self { kept, fresh, is_steady, error: 2.0 / weight.sqrt() })
+        Some(Self { kept, kept_at_least, fresh, is_steady, is_sparse, error: 2.0 / weight.sqrt() })
     }
 }
 

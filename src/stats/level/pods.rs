@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 use super::{autoregression::Steps, pod_ranks};
 
 /// Most pods of both arms that are remembered.
-const PODS_MAX: usize = 28;
+const PODS_MAX: usize = 20;
 /// Most of them that are the canary's.
-const CANARY_PODS_MAX: usize = 12;
+const CANARY_PODS_MAX: usize = 8;
 /// Pods of control from which their spread can be told.
 const CONTROL_PODS_MIN: usize = 3;
 /// Looks over which a pod's lasting offset is averaged: what drifts within an hour counts as lasting.
