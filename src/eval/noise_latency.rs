@@ -9,7 +9,6 @@
 use std::f64::consts::{SQRT_2, TAU};
 
 use rand::{Rng, rngs::StdRng};
-use rand_distr::{Binomial, Distribution};
 
 use super::noise::{PODS, SCRAPE_SECONDS, normal, poisson};
 use crate::domain::{Histogram, Part, PartKind, Reading, Tally, Text};
@@ -37,8 +36,8 @@ pub enum Family {
     Wandering10m,
     /// All pods drift together: standard deviation 30%, memory 20 minutes.
     SharedDrift,
-    /// One pod is twice as slow for the whole watch. It is any of them where the canary has three pods or more; else it
-    /// is one of control's, since a canary whose only pod is slow cannot be told from a slow version.
+    /// One pod, any of both arms, is twice as slow for the whole watch. Where it is the canary's only one, it cannot be
+    /// told from a slow version.
     HeavyPod,
     /// A pod is four times as slow for one to three minutes, every twenty pod-hours.
     PodIncidents,
@@ -233,8 +232,7 @@ fn slow_pods(shape: &Shape, rng: &mut StdRng) -> Vec<Vec<f64>> {
     let mut added = Vec::new();
     match shape.family {
         Family::HeavyPod => {
-            let first = if shape.canary_pods >= 3 { 0 } else { shape.canary_pods };
-            let heavy = rng.random_range(first..PODS.max(first + 1));
+            let heavy = rng.random_range(0..PODS);
             let pods: Vec<f64> = (0..PODS).map(|pod| if pod == heavy { 2_f64.ln() } else { 0.0 }).collect();
             added = vec![pods; shape.scrapes];
         }
@@ -278,19 +276,17 @@ impl Law {
         }
     }
 
-    /// `n` requests sorted into buckets.
-    fn draw(&self, n: u64, bounds: &[f64], log_median: f64, deviation: f64, rng: &mut StdRng) -> Vec<u64> {
-        let (mut left, mut above) = (n, 1.0);
+    /// Requests sorted into buckets, `requests` of them on average. They come at random, so those in one bucket are
+    /// independent of those in another.
+    fn draw(&self, requests: f64, bounds: &[f64], log_median: f64, deviation: f64, rng: &mut StdRng) -> Vec<u64> {
+        let mut above = 1.0;
         let mut counts = Vec::with_capacity(bounds.len() + 1);
         for bound in bounds {
             let beyond = self.above(*bound, log_median, deviation).min(above);
-            let chance = if above > 0.0 { 1.0 - beyond / above } else { 1.0 };
-            let here = Binomial::new(left, chance.clamp(0.0, 1.0)).map_or(0, |law| law.sample(rng));
-            counts.push(here);
-            left -= here;
+            counts.push(poisson(requests * (above - beyond), rng));
             above = beyond;
         }
-        counts.push(left);
+        counts.push(poisson(requests * above, rng));
         counts
     }
 }
@@ -307,7 +303,7 @@ fn pod_counts(
 ) -> Histogram {
     let mut counts = vec![0; shape.bounds.len() + 1];
     if segments.is_empty() {
-        counts = law.draw(poisson(requests, rng), &shape.bounds, shape.median_seconds.ln(), LOG_DEVIATION, rng);
+        counts = law.draw(requests, &shape.bounds, shape.median_seconds.ln(), LOG_DEVIATION, rng);
         return Histogram { bounds: shape.bounds.clone(), counts };
     }
     let slow_asked = match shape.family {
@@ -316,8 +312,8 @@ fn pod_counts(
     };
     for (i, ((part, slower), segment)) in ENDPOINTS.iter().zip(segments).enumerate() {
         let asked = if i == ENDPOINTS.len() - 1 { slow_asked } else { 1.0 };
-        let n = poisson(requests * part * asked, rng);
-        let drawn = law.draw(n, &shape.bounds, shape.median_seconds.ln() + slower.ln(), ENDPOINT_DEVIATION, rng);
+        let requests = requests * part * asked;
+        let drawn = law.draw(requests, &shape.bounds, shape.median_seconds.ln() + slower.ln(), ENDPOINT_DEVIATION, rng);
         for ((sum, of_segment), n) in counts.iter_mut().zip(&mut segment.counts).zip(drawn) {
             *sum += n;
             *of_segment += n;
