@@ -19,12 +19,16 @@ use crate::eval::{
 /// What was typed.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Harmless rollouts of each case; 0 leaves them out
-    #[arg(long, default_value_t = 10_000)]
-    runs: u64,
-    /// Harmful rollouts of each case; 0 leaves them out
-    #[arg(long, default_value_t = 200)]
-    power_runs: u64,
+    /// Harmless rollouts of each case; 0 leaves them out; by default each suite's own number, 10000 for counts and fewer
+    /// where a rollout costs more
+    #[arg(long)]
+    runs: Option<u64>,
+    /// Harmful rollouts of each case; 0 leaves them out; by default each suite's own number, 200 for counts
+    #[arg(long)]
+    power_runs: Option<u64>,
+    /// Named exceptions are none: ends with 1 wherever a promise is broken beyond doubt
+    #[arg(long)]
+    strict: bool,
     /// The seed: the same figures for the same seed, whatever the number of threads
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -42,7 +46,7 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let suites = SUITES.iter().map(|suite| found(args, suite)).filter(|found| !found.is_empty());
     let suites = suites.map(|found| found.0).collect();
-    let findings = Findings { seed: args.seed, runs: args.runs, power_runs: args.power_runs, suites };
+    let findings = Findings::of(args.seed, suites);
     let files = findings.write(&args.out)?;
     println!("{}", summary(&findings));
     println!("Written to {}: {}", args.out.display(), files.join(", "));
@@ -64,26 +68,32 @@ impl Part {
 
 fn found(args: &Args, suite: &Suite) -> Part {
     let methods = (suite.methods)();
+    let runs = args.runs.unwrap_or(suite.runs);
+    let power_runs = args.power_runs.unwrap_or(suite.power_runs);
     let wanted = |cases: fn() -> Vec<Case>, runs: u64| -> Vec<Case> {
         let cases = if runs == 0 { Vec::new() } else { cases() };
         cases.into_iter().filter(|case| Only::wants(&args.only, suite.name, case.family)).collect()
     };
-    let harmless = wanted(suite.harmless, args.runs);
-    let harmful = wanted(suite.harmful, args.power_runs);
+    let harmless = wanted(suite.harmless, runs);
+    let harmful = wanted(suite.harmful, power_runs);
     let run = |what: &str, cases: &[Case], runs: u64| -> Vec<Vec<Outcome>> {
         let threads = args.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
-        let progress = Progress::new(format!("{}, {what} rollouts", suite.name));
+        let progress = Progress::new(format!("{}, {what}", suite.name));
         let trial = Trial { seed: args.seed, runs, threads };
         trial::run(suite.name, cases, methods.len(), &trial, &|done, all| progress.tell(done, all))
     };
-    let of_harmless = run("harmless", &harmless, args.runs);
-    let of_harmful = run("harmful", &harmful, args.power_runs);
+    let of_harmless = run(suite.words.harmless, &harmless, runs);
+    let of_harmful = run(suite.words.harmful, &harmful, power_runs);
     let rate = |(case, outcomes): (&Case, &Vec<Outcome>)| Row::of(case, outcomes, Rate::of);
     let delay = |(case, outcomes): (&Case, &Vec<Outcome>)| Row::of(case, outcomes, Delay::of);
     Part(Found {
         suite: suite.name,
         summary: suite.summary,
-        exceptions: suite.exceptions,
+        words: suite.words,
+        runs,
+        power_runs,
+        judged: 0,
+        exceptions: if args.strict { &[] } else { suite.exceptions },
         harmless: harmless.iter().zip(&of_harmless).map(rate).collect(),
         harmful: harmful.iter().zip(&of_harmful).map(delay).collect(),
         methods,

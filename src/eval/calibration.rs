@@ -1,4 +1,8 @@
 //! The calibration suite: how often harmless rollouts are taken back, with exact bounds.
+//!
+//! The bounds that are shown hold with [`CONFIDENCE`] each by itself. Among hundreds of cells some of them miss by chance,
+//! also where every promise is kept exactly. So a promise is called broken only where a bound says so that holds in all
+//! cells at once with that confidence (Bonferroni's correction).
 
 use super::{
     intervals::{lower_bound, upper_bound},
@@ -45,20 +49,19 @@ pub enum Standing {
     Kept,
     /// The bounds leave it open.
     Open,
-    /// Even the lower bound breaks it.
+    /// Even a lower bound breaks it that holds in all cells at once.
     Broken,
 }
 
-/// What `rate` means for a method that promised; `None` for one that did not.
-pub fn standing(method: &Method, rate: &Rate) -> Option<Standing> {
+/// What `rate` means for a method that promised, where so many cells are judged together; `None` for one that did not.
+pub fn standing(method: &Method, rate: &Rate, cells: usize) -> Option<Standing> {
     let promise = method.promise?;
-    Some(if rate.upper <= promise {
-        Standing::Kept
-    } else if rate.lower <= promise {
-        Standing::Open
-    } else {
-        Standing::Broken
-    })
+    if rate.upper <= promise {
+        return Some(Standing::Kept);
+    }
+    let sure = 1.0 - (1.0 - CONFIDENCE) / cells.max(1) as f64;
+    let is_broken = rate.lower > promise && lower_bound(rate.hits, rate.runs, sure) > promise;
+    Some(if is_broken { Standing::Broken } else { Standing::Open })
 }
 
 /// The exception that names this method and family.
@@ -73,7 +76,11 @@ mod tests {
     #[test]
     fn a_promise_is_broken_only_beyond_doubt() {
         let method = Method::ours("ours", "for this test", Some(0.001));
-        let standing = |hits: usize, runs| standing(&method, &Rate::of(&Outcome { runs, delays: vec![15; hits] }));
+        let among = |cells, hits: usize, runs| {
+            let rate = Rate::of(&Outcome { runs, delays: vec![15; hits] });
+            super::standing(&method, &rate, cells)
+        };
+        let standing = |hits, runs| among(1, hits, runs);
         assert_eq!(standing(0, 10_000), Some(Standing::Kept));
         assert_eq!(standing(4, 10_000), Some(Standing::Kept));
         assert_eq!(standing(5, 10_000), Some(Standing::Open));
@@ -82,7 +89,11 @@ mod tests {
         assert_eq!(standing(0, 100), Some(Standing::Open), "too few runs to say");
         assert_eq!(standing(0, 0), Some(Standing::Open));
         assert_eq!(standing(2, 100), Some(Standing::Broken));
+        assert_eq!(among(300, 17, 10_000), Some(Standing::Open), "among 300 cells that is chance");
+        assert_eq!(among(300, 25, 10_000), Some(Standing::Broken));
+        assert_eq!(among(300, 4, 10_000), Some(Standing::Kept));
+        assert_eq!(among(0, 17, 10_000), standing(17, 10_000));
         let rival = Method::rival("theirs", "promises nothing at all");
-        assert_eq!(super::standing(&rival, &Rate::of(&Outcome { runs: 1, delays: vec![1] })), None);
+        assert_eq!(super::standing(&rival, &Rate::of(&Outcome { runs: 1, delays: vec![1] }), 1), None);
     }
 }

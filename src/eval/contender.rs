@@ -6,7 +6,8 @@ use std::time::Duration;
 use super::noise::{SCRAPE_SECONDS, Scrape};
 use crate::{
     domain::{
-        Check, CheckName, Counts, Direction, Origin, Part, PartKind, Reading, Selector, Sli, Tally, Text, Weight,
+        Check, CheckName, Counts, Direction, Evidence, Origin, Part, PartKind, Reading, Selector, Sli, Tally, Text,
+        Weight,
     },
     stats::{Block, Calibration, Running, SequentialTest, Setting},
 };
@@ -14,7 +15,7 @@ use crate::{
 /// Chance of rolling back a harmless canary that our tests promise.
 pub const ALPHA: f64 = 0.001;
 /// From this many times as bad on, a canary must not be called safe.
-const SAFE_RATIO: f64 = 2.0;
+pub const SAFE_RATIO: f64 = 2.0;
 
 /// What is known before the first scrape.
 #[derive(Clone, Copy, Debug)]
@@ -77,6 +78,25 @@ pub fn watch(starts: &[Start], known: &Known<'_>, scrapes: &[Scrape]) -> Vec<Opt
     contenders.into_iter().map(|(_, rolled_back)| rolled_back).collect()
 }
 
+/// Whoever watches looks of any sort, one after the other: whether it has decided.
+pub type Watcher<'a, Look> = Box<dyn FnMut(&Look) -> bool + 'a>;
+
+/// Lets them watch one rollout, until all have decided: after how many seconds each of them did.
+pub fn watch_each<Look>(mut watchers: Vec<Watcher<'_, Look>>, looks: &[Look]) -> Vec<Option<u32>> {
+    let mut decided = vec![None; watchers.len()];
+    for (i, look) in looks.iter().enumerate() {
+        for (watcher, decided) in watchers.iter_mut().zip(&mut decided).filter(|(_, decided)| decided.is_none()) {
+            if watcher(look) {
+                *decided = Some(seconds(i));
+            }
+        }
+        if decided.iter().all(Option::is_some) {
+            break;
+        }
+    }
+    decided
+}
+
 /// Seconds since the start at the end of the scrape with this index.
 pub fn seconds(scrape: usize) -> u32 {
     ((scrape + 1) as f64 * SCRAPE_SECONDS) as u32
@@ -92,6 +112,7 @@ pub struct Watched {
     gathered: u32,
     block: Option<(Reading, Reading)>,
     has_rolled_back: bool,
+    is_shown_safe: bool,
 }
 
 impl Watched {
@@ -99,7 +120,16 @@ impl Watched {
     pub fn start(check: Check, calibration: Calibration) -> Self {
         let running = Running::start(&check);
         let per_block = (calibration.block.as_secs_f64() / SCRAPE_SECONDS).round().max(1.0) as u32;
-        Self { check, calibration, running, per_block, gathered: 0, block: None, has_rolled_back: false }
+        Self {
+            check,
+            calibration,
+            running,
+            per_block,
+            gathered: 0,
+            block: None,
+            has_rolled_back: false,
+            is_shown_safe: false,
+        }
     }
 
     /// Scrapes that make up a block.
@@ -138,11 +168,17 @@ impl Watched {
         };
         self.running.observe(&setting, &Block { control, canary, span });
         self.has_rolled_back |= self.running.log_e_value() >= -ALPHA.ln();
+        self.is_shown_safe |= !self.has_rolled_back && self.running.log_e_safe() >= -Evidence::BETA.ln();
     }
 
     /// Whether the evidence was enough for a rollback.
     pub fn has_rolled_back(&self) -> bool {
         self.has_rolled_back
+    }
+
+    /// Whether it was shown at any time that the canary is safe.
+    pub fn is_shown_safe(&self) -> bool {
+        self.is_shown_safe
     }
 }
 
@@ -166,6 +202,11 @@ impl Ours {
             gathered: 0,
             has_parts,
         }
+    }
+
+    /// Whether it was shown at any time that the canary is safe.
+    pub fn is_shown_safe(&self) -> bool {
+        self.watched.is_shown_safe()
     }
 }
 
@@ -237,9 +278,15 @@ fn tenant_of(reading: &mut Reading, tenant: usize) -> &mut Tally {
 
 /// A check on failed requests among all.
 pub fn ratio_check(ratio_max: f64) -> Check {
+    let (bad, total) = (Selector::metric("requests_failed_total"), Selector::metric("requests_total"));
+    check(Sli::Ratio { bad, total }, ratio_max)
+}
+
+/// A critical check of which more is worse.
+pub fn check(sli: Sli, ratio_max: f64) -> Check {
     Check {
-        name: CheckName::new("errors"),
-        sli: Sli::Ratio { bad: Selector::metric("requests_failed_total"), total: Selector::metric("requests_total") },
+        name: CheckName::new(sli.kind()),
+        sli,
         direction: Direction::HigherIsWorse,
         ratio_max,
         limit: None,

@@ -12,7 +12,7 @@ use super::{
     limit,
     noise::{Family, PODS, SCRAPE_SECONDS, Shape, draw, draw_weighted},
     peers::{Argo, BetaBinomial, Flagger, Kayenta, LikelihoodRatio, ZTest},
-    suite::{Case, Exception, Method, Suite},
+    suite::{Case, Exception, Method, Suite, Words},
 };
 use crate::stats::{Calibration, History};
 
@@ -21,6 +21,9 @@ pub const SUITE: Suite = Suite {
     name: "counts",
     summary: "failed requests among all, of 20 pods, watched for two hours",
     methods: || ENTRANTS.iter().map(|(method, _)| *method).collect(),
+    words: Words::ROLLBACKS,
+    runs: 10_000,
+    power_runs: 200,
     harmless,
     harmful,
     exceptions: &[Exception {
@@ -159,7 +162,7 @@ fn case(table: &'static str, shape: Shape, share: f64, setting: Vec<(&'static st
     Case { table, family: shape.family.name(), setting, limit_seconds: None, run: Box::new(run) }
 }
 
-fn percent(share: f64) -> String {
+pub(super) fn percent(share: f64) -> String {
     format!("{}%", (share * 1e4).round() / 100.0)
 }
 
@@ -179,7 +182,7 @@ fn roll_out(shape: &Shape, share: f64, seed: u64) -> Vec<Option<u32>> {
 }
 
 /// A stable period of the old version alone, under the same noise.
-fn history(shape: &Shape, rng: &mut StdRng) -> History {
+pub(super) fn history(shape: &Shape, rng: &mut StdRng) -> History {
     let stable = Shape { canary_pods: 0, ratio: 1.0, scrapes: LEARNT_SCRAPES, ..*shape };
     let mut pods = vec![Vec::new(); PODS];
     for scrape in draw(&stable, rng) {

@@ -4,10 +4,10 @@
 //! write a file with its cases and an entry in [`SUITES`]; a suite without rivals names one method, and one without
 //! harmful cases gives none.
 
-use super::counts;
+use super::{counts, latency, level, mix, no_control, safe};
 
 /// Every suite there is.
-pub const SUITES: &[Suite] = &[counts::SUITE];
+pub const SUITES: &[Suite] = &[counts::SUITE, latency::SUITE, level::SUITE, mix::SUITE, safe::SUITE, no_control::SUITE];
 
 /// A way to decide.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -63,7 +63,33 @@ pub struct Case {
     pub run: Rollout,
 }
 
-/// A kind of SLI.
+/// What its rollouts and the methods' decisions are called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Words {
+    /// Rollouts in which nothing should be decided.
+    pub harmless: &'static str,
+    /// What was done to one of them in which something was.
+    pub wrong: &'static str,
+    /// Rollouts in which something should be decided.
+    pub harmful: &'static str,
+    /// What was done to one of them in which something was.
+    pub right: &'static str,
+    /// The names of the files of figures, behind the suite's name.
+    pub files: (&'static str, &'static str),
+}
+
+impl Words {
+    /// Of suites in which the decision is a rollback.
+    pub const ROLLBACKS: Self = Self {
+        harmless: "harmless rollouts",
+        wrong: "taken back",
+        harmful: "harmful rollouts",
+        right: "found",
+        files: ("false-rollbacks", "delays"),
+    };
+}
+
+/// A kind of SLI, or of decision.
 pub struct Suite {
     /// Its name, as `--only` takes it.
     pub name: &'static str,
@@ -71,6 +97,12 @@ pub struct Suite {
     pub summary: &'static str,
     /// Who watches, ours first.
     pub methods: fn() -> Vec<Method>,
+    /// How its rollouts are called.
+    pub words: Words,
+    /// Harmless rollouts of each case, where no number is asked for: as many as can be afforded, 10,000 at best.
+    pub runs: u64,
+    /// Harmful ones.
+    pub power_runs: u64,
     /// Rollouts that must not be rolled back.
     pub harmless: fn() -> Vec<Case>,
     /// Rollouts that should be.
@@ -138,6 +170,7 @@ mod tests {
         let mut names = BTreeSet::new();
         for suite in SUITES {
             assert!(names.insert(suite.name) && suite.summary.len() > 20, "{}", suite.name);
+            assert!((1..=10_000).contains(&suite.runs) && (1..=1_000).contains(&suite.power_runs), "{}", suite.name);
             let methods = (suite.methods)();
             assert!(methods.first().is_some_and(|first| first.is_ours && first.promise.is_some()), "{}", suite.name);
             assert!(methods.iter().all(|method| method.summary.len() > 20), "{}", suite.name);

@@ -12,34 +12,53 @@ use crate::eval::contender::{Contender, Known, Seen};
 
 const THRESHOLD: u32 = 5;
 
-/// One canary analysis.
+/// The failed checks of one canary analysis.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct FlaggerChecks {
+    failed: u32,
+    has_rolled_back: bool,
+}
+
+impl FlaggerChecks {
+    /// Takes in the next check.
+    pub fn take(&mut self, has_failed: bool) {
+        if self.failed >= THRESHOLD {
+            self.has_rolled_back = true;
+        } else {
+            self.failed += u32::from(has_failed);
+        }
+    }
+
+    /// Whether there were too many.
+    pub fn has_rolled_back(&self) -> bool {
+        self.has_rolled_back
+    }
+}
+
+/// One canary analysis of the failure rate.
 #[derive(Clone, Debug)]
 pub struct Flagger {
     bound: f64,
     minute: Minute,
-    failed_checks: u32,
-    has_rolled_back: bool,
+    checks: FlaggerChecks,
 }
 
 impl Flagger {
     /// With the bound at twice the true rate.
     pub fn start(known: &Known<'_>) -> Self {
-        Self { bound: BOUND * known.error_rate, minute: Minute::default(), failed_checks: 0, has_rolled_back: false }
+        Self { bound: BOUND * known.error_rate, minute: Minute::default(), checks: FlaggerChecks::default() }
     }
 }
 
 impl Contender for Flagger {
     fn observe(&mut self, seen: &Seen<'_>) {
-        let Some(minute) = self.minute.add(seen.canary) else { return };
-        if self.failed_checks >= THRESHOLD {
-            self.has_rolled_back = true;
-        } else if minute.rate().is_none_or(|rate| rate > self.bound) {
-            self.failed_checks += 1;
+        if let Some(minute) = self.minute.add(seen.canary) {
+            self.checks.take(minute.rate().is_none_or(|rate| rate > self.bound));
         }
     }
 
     fn has_rolled_back(&self) -> bool {
-        self.has_rolled_back
+        self.checks.has_rolled_back
     }
 }
 

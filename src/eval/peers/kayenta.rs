@@ -14,9 +14,9 @@
 //! and differ, which does not occur here.
 
 use super::Minute;
-use crate::eval::{
-    contender::{Contender, Known, Seen},
-    noise::SCRAPE_SECONDS,
+use crate::{
+    domain::Counts,
+    eval::contender::{Contender, Known, Seen},
 };
 
 /// `scipy.stats.norm.ppf(0.99)`: a confidence of 0.98, both sides.
@@ -26,54 +26,69 @@ const TOLERANCE: f64 = 0.25;
 /// Precision of the interval's ends, in percent.
 const PRECISION: f64 = 1e-4;
 
-/// The points so far, each arm's in rising order.
+/// The judge of one metric whose points are already there: one of each arm a minute.
 #[derive(Clone, Debug)]
-pub struct Kayenta {
+pub struct KayentaJudge {
     every_minutes: u32,
-    scrapes: u32,
+    minutes: u32,
+    /// In rising order, as the baseline's.
     canary: Vec<f64>,
     baseline: Vec<f64>,
-    canary_minute: Minute,
-    baseline_minute: Minute,
     is_high: bool,
+}
+
+impl KayentaJudge {
+    /// Judges every so many minutes.
+    pub fn start(every_minutes: u32) -> Self {
+        let (canary, baseline) = (Vec::new(), Vec::new());
+        Self { every_minutes: every_minutes.max(1), minutes: 0, canary, baseline, is_high: false }
+    }
+
+    /// Takes in the points of the next minute, as far as there are any.
+    pub fn take(&mut self, canary: Option<f64>, baseline: Option<f64>) {
+        for (points, point) in [(&mut self.canary, canary), (&mut self.baseline, baseline)] {
+            if let Some(point) = point.filter(|point| point.is_finite()) {
+                points.insert(points.partition_point(|other| *other < point), point);
+            }
+        }
+        self.minutes += 1;
+        if self.minutes.is_multiple_of(self.every_minutes) {
+            self.is_high |= is_high(&self.canary, &self.baseline);
+        }
+    }
+
+    /// Whether the metric was High at any time.
+    pub fn is_high(&self) -> bool {
+        self.is_high
+    }
+}
+
+/// The judge of failure rates.
+#[derive(Clone, Debug)]
+pub struct Kayenta {
+    judge: KayentaJudge,
+    canary: Minute,
+    baseline: Minute,
 }
 
 impl Kayenta {
     /// Judges every so many minutes.
     pub fn start(_: &Known<'_>, every_minutes: u32) -> Self {
-        Self {
-            every_minutes,
-            scrapes: 0,
-            canary: Vec::new(),
-            baseline: Vec::new(),
-            canary_minute: Minute::default(),
-            baseline_minute: Minute::default(),
-            is_high: false,
-        }
+        let judge = KayentaJudge::start(every_minutes);
+        Self { judge, canary: Minute::default(), baseline: Minute::default() }
     }
 }
 
 impl Contender for Kayenta {
     fn observe(&mut self, seen: &Seen<'_>) {
-        let arms = [
-            (&mut self.canary, &mut self.canary_minute, seen.canary),
-            (&mut self.baseline, &mut self.baseline_minute, seen.baseline),
-        ];
-        for (points, minute, counts) in arms {
-            if let Some(rate) = minute.add(counts).and_then(|minute| minute.rate()) {
-                let percent = 100.0 * rate;
-                points.insert(points.partition_point(|point| *point < percent), percent);
-            }
-        }
-        self.scrapes += 1;
-        let seconds = (f64::from(self.scrapes) * SCRAPE_SECONDS) as u32;
-        if seconds.is_multiple_of(60 * self.every_minutes.max(1)) {
-            self.is_high |= is_high(&self.canary, &self.baseline);
+        let percent = |minute: Counts| minute.rate().map(|rate| 100.0 * rate);
+        if let (Some(canary), Some(baseline)) = (self.canary.add(seen.canary), self.baseline.add(seen.baseline)) {
+            self.judge.take(percent(canary), percent(baseline));
         }
     }
 
     fn has_rolled_back(&self) -> bool {
-        self.is_high
+        self.judge.is_high
     }
 }
 

@@ -5,16 +5,20 @@
 
 mod argo;
 mod beta_binomial;
+mod chi_square;
 mod flagger;
 mod kayenta;
 mod likelihood_ratio;
+mod stability_index;
 mod z_test;
 
 pub use argo::Argo;
 pub use beta_binomial::BetaBinomial;
-pub use flagger::Flagger;
-pub use kayenta::Kayenta;
+pub use chi_square::ChiSquare;
+pub use flagger::{Flagger, FlaggerChecks};
+pub use kayenta::{Kayenta, KayentaJudge};
 pub use likelihood_ratio::LikelihoodRatio;
+pub use stability_index::StabilityIndex;
 pub use z_test::ZTest;
 
 use super::noise::SCRAPE_SECONDS;

@@ -1,16 +1,17 @@
 //! The CSV files: one line a case and method, settings as columns of their own.
 
 use super::{Found, Row};
-use crate::eval::calibration::{Standing, standing};
+use crate::eval::calibration::Standing;
 
 /// False rollbacks of harmless rollouts.
 pub(super) fn false_rollbacks(found: &Found) -> String {
-    let columns =
-        ["method", "runs", "rolled_back", "share", "lower_95", "upper_95", "promise", "standing"].map(str::to_owned);
+    let wrong = found.words.wrong.replace(' ', "_");
+    let columns = ["method", "runs", &wrong, "share", "lower_95", "upper_95", "promise", "standing"];
+    let columns = columns.map(str::to_owned);
     let mut lines = vec![head(found.harmless.first(), &columns)];
     for row in &found.harmless {
         for (method, rate) in found.methods.iter().zip(&row.cells) {
-            let standing = match standing(method, rate) {
+            let standing = match found.standing(method, rate) {
                 None => "",
                 Some(Standing::Kept) => "kept",
                 Some(Standing::Open) => "open",

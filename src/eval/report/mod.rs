@@ -17,7 +17,7 @@ pub use summary::summary;
 use super::{
     calibration::{Rate, Standing, exception, standing},
     power::Delay,
-    suite::{Case, Exception, Method},
+    suite::{Case, Exception, Method, Words},
     trial::Outcome,
 };
 
@@ -48,6 +48,11 @@ impl<T> Row<T> {
         }
     }
 
+    /// What is wrong with the canary, in one word.
+    fn effect(&self) -> Option<&str> {
+        self.value("ratio").or_else(|| self.value("effect"))
+    }
+
     /// The value of one column of the setting.
     fn value(&self, column: &str) -> Option<&str> {
         self.setting.iter().find(|(name, _)| *name == column).map(|(_, value)| value.as_str())
@@ -69,6 +74,14 @@ pub struct Found {
     pub summary: &'static str,
     /// Who watched.
     pub methods: Vec<Method>,
+    /// How its rollouts are called.
+    pub words: Words,
+    /// Harmless rollouts of each case.
+    pub runs: u64,
+    /// Harmful rollouts of each case.
+    pub power_runs: u64,
+    /// How many cells are judged together, those of other suites included: see [`standing`].
+    pub judged: usize,
     /// Where a promise is known not to hold.
     pub exceptions: &'static [Exception],
     /// Harmless rollouts.
@@ -85,7 +98,16 @@ impl Found {
 
     /// Every method, case and rate in which a promise is broken beyond doubt, exceptions included.
     fn broken(&self) -> impl Iterator<Item = (&Method, &Row<Rate>, &Rate)> {
-        self.held().filter(|(method, _, rate)| standing(method, rate) == Some(Standing::Broken))
+        self.held().filter(|(method, _, rate)| self.standing(method, rate) == Some(Standing::Broken))
+    }
+
+    fn standing(&self, method: &Method, rate: &Rate) -> Option<Standing> {
+        standing(method, rate, self.judged)
+    }
+
+    /// Whether any harmful case has a limit; where none has, delays are told in seconds.
+    fn has_limits(&self) -> bool {
+        self.harmful.iter().any(|row| row.limit_seconds.is_some())
     }
 
     /// Every rate of a method that promised.
@@ -102,15 +124,18 @@ impl Found {
 pub struct Findings {
     /// The seed of the whole.
     pub seed: u64,
-    /// Harmless rollouts of each case.
-    pub runs: u64,
-    /// Harmful rollouts of each case.
-    pub power_runs: u64,
     /// Suite by suite.
     pub suites: Vec<Found>,
 }
 
 impl Findings {
+    /// Of some suites, whose promises are judged together.
+    pub fn of(seed: u64, mut suites: Vec<Found>) -> Self {
+        let judged = suites.iter().map(|found| found.held().count()).sum();
+        suites.iter_mut().for_each(|found| found.judged = judged);
+        Self { seed, suites }
+    }
+
     /// Whether a promise is broken beyond doubt anywhere but in the named exceptions.
     pub fn is_broken(&self) -> bool {
         self.suites.iter().any(Found::is_broken)
@@ -125,10 +150,10 @@ impl Findings {
         let mut files = vec![("index.html".to_owned(), page::render(self).map_err(io::Error::other)?)];
         for found in &self.suites {
             if !found.harmless.is_empty() {
-                files.push((format!("{}-false-rollbacks.csv", found.suite), csv::false_rollbacks(found)));
+                files.push((format!("{}-{}.csv", found.suite, found.words.files.0), csv::false_rollbacks(found)));
             }
             if !found.harmful.is_empty() {
-                files.push((format!("{}-delays.csv", found.suite), csv::delays(found)));
+                files.push((format!("{}-{}.csv", found.suite, found.words.files.1), csv::delays(found)));
             }
         }
         for (name, text) in &files {
@@ -150,10 +175,10 @@ fn percent(share: f64) -> String {
     }
 }
 
-/// Values of a column in order of appearance.
-fn values<'a, T>(rows: &[&'a Row<T>], column: &str) -> Vec<&'a str> {
+/// Values in order of appearance, each once.
+fn values<'a>(all: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     let mut values = Vec::new();
-    for value in rows.iter().filter_map(|row| row.value(column)) {
+    for value in all {
         if !values.contains(&value) {
             values.push(value);
         }
@@ -191,6 +216,10 @@ pub(crate) mod testing {
             suite: "counts",
             summary: "for this test alone",
             methods,
+            words: Words::ROLLBACKS,
+            runs: 1000,
+            power_runs: 200,
+            judged: 1,
             exceptions: &[Exception { method: "ours, \"quoted\"", family: "known", reason: "it is known" }],
             harmless: vec![harmless("calm", 0), harmless("rough", ours_false), harmless("known", 200)],
             harmful: vec![
@@ -200,7 +229,7 @@ pub(crate) mod testing {
                 harmful("1.5x", 5000.0, None, Some(300)),
             ],
         };
-        Findings { seed: 1, runs: 1000, power_runs: 200, suites: vec![found] }
+        Findings::of(1, vec![found])
     }
 }
 

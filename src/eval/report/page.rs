@@ -9,8 +9,9 @@ use super::{
     summary,
 };
 use crate::eval::{
-    calibration::{Rate, Standing, standing},
+    calibration::{Rate, Standing},
     power::Delay,
+    suite::Words,
 };
 
 /// A table: its title, the columns' heads, and rows of cells.
@@ -33,6 +34,12 @@ struct Cell {
 struct Section {
     name: &'static str,
     summary: &'static str,
+    words: Words,
+    runs: u64,
+    power_runs: u64,
+    /// What our first method promises, in percent.
+    promise: String,
+    has_limits: bool,
     columns: Vec<summary::Column>,
     lines: Vec<summary::Line>,
     shortfalls: Vec<Shortfall>,
@@ -46,8 +53,6 @@ struct Section {
 pub(super) fn render(findings: &Findings) -> Result<String, tera::Error> {
     let mut places = tera::Context::new();
     places.insert("seed", &findings.seed);
-    places.insert("runs", &findings.runs);
-    places.insert("power_runs", &findings.power_runs);
     places.insert("version", env!("CARGO_PKG_VERSION"));
     places.insert("is_broken", &findings.is_broken());
     places.insert("sections", &findings.suites.iter().map(section).collect::<Vec<_>>());
@@ -59,6 +64,11 @@ fn section(found: &Found) -> Section {
     Section {
         name: found.suite,
         summary: found.summary,
+        words: found.words,
+        runs: found.runs,
+        power_runs: found.power_runs,
+        promise: found.methods.iter().find_map(|method| method.promise).map_or(String::new(), percent),
+        has_limits: found.has_limits(),
         columns: summary::columns(found),
         lines: summary::lines(found),
         shortfalls: found.shortfalls(),
@@ -97,7 +107,7 @@ fn tables<T>(found: &Found, rows: &[Row<T>], limit: &str, cell: impl Fn(usize, &
 
 fn rollback_cell(found: &Found, at: usize, rate: &Rate) -> Cell {
     let is_ours = found.methods.get(at).is_some_and(|method| method.is_ours);
-    let class = match found.methods.get(at).and_then(|method| standing(method, rate)) {
+    let class = match found.methods.get(at).and_then(|method| found.standing(method, rate)) {
         Some(Standing::Broken) => "ours broken",
         Some(Standing::Open) => "ours open",
         Some(Standing::Kept) => "ours kept",
@@ -111,9 +121,9 @@ fn delay_cell(found: &Found, at: usize, row: &Row<Delay>, delay: &Delay) -> Cell
     let seconds = |seconds: Option<u32>| seconds.map_or("–".to_owned(), |seconds| seconds.to_string());
     let is_ours = found.methods.get(at).is_some_and(|method| method.is_ours);
     let found_percent = percent(delay.found as f64 / delay.runs.max(1) as f64);
-    let figure = if delay.median.is_some() { seconds(delay.median) } else { "not in 2 h".to_owned() };
+    let figure = if delay.median.is_some() { seconds(delay.median) } else { "not in time".to_owned() };
     let small = if delay.median.is_some() { seconds(delay.ninetieth) } else { format!("{found_percent}% found") };
-    let is_slow = delay.median.is_none() && row.limit_seconds.is_some_and(|limit| limit <= 7200.0);
+    let is_slow = delay.median.is_none() && row.limit_seconds.is_none_or(|limit| limit <= 7200.0);
     let class = match (is_ours, is_slow) {
         (true, true) => "ours missed",
         (true, false) => "ours",
@@ -131,7 +141,7 @@ mod tests {
     #[test]
     fn every_figure_of_a_row_stands_in_the_page() {
         let page = render(&findings(10)).unwrap();
-        for figure in ["1.0<small>≤1.7</small>", "30<small>≤32</small>", "3000<small>–</small>", "not in 2 h"] {
+        for figure in ["1.0<small>≤1.7</small>", "30<small>≤32</small>", "3000<small>–</small>", "not in time"] {
             assert!(page.contains(figure), "{figure}");
         }
         let whole = ["</html>", "prefers-color-scheme: dark", "seed 1"];

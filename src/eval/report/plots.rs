@@ -2,7 +2,7 @@
 
 use super::{Found, Row, percent};
 use crate::eval::{
-    calibration::{Rate, Standing, standing},
+    calibration::{Rate, Standing},
     power::{Delay, TELLING},
     suite::Method,
 };
@@ -41,22 +41,17 @@ const TOP: f64 = 8.0;
 
 /// False rollbacks: a plot a family, a line a method, a mark a case, on a logarithmic scale.
 pub(super) fn false_rollbacks(found: &Found) -> Vec<Plot> {
-    let mut families: Vec<&str> = Vec::new();
-    for row in &found.harmless {
-        if !families.contains(&row.family) {
-            families.push(row.family);
-        }
-    }
-    families
+    super::values(found.harmless.iter().map(|row| row.family))
         .into_iter()
         .map(|family| {
             let rows: Vec<_> = found.harmless.iter().filter(|row| row.family == family).collect();
-            Plot { title: family.to_owned(), svg: family_plot(&found.methods, &rows) }
+            Plot { title: family.to_owned(), svg: family_plot(found, &rows) }
         })
         .collect()
 }
 
-fn family_plot(methods: &[Method], rows: &[&Row<Rate>]) -> String {
+fn family_plot(found: &Found, rows: &[&Row<Rate>]) -> String {
+    let methods = &found.methods;
     let height = TOP + LINE * methods.len() as f64;
     let scale = Log { low: 1e-4, high: 1.0, from: LABELS + 16.0, to: WIDTH - 20.0 };
     let mut svg = open(WIDTH, height + 24.0);
@@ -85,7 +80,7 @@ fn family_plot(methods: &[Method], rows: &[&Row<Rate>]) -> String {
                 percent(rate.upper),
                 row.told()
             ));
-            let broken = if standing(method, rate) == Some(Standing::Broken) { " broken" } else { "" };
+            let broken = if found.standing(method, rate) == Some(Standing::Broken) { " broken" } else { "" };
             svg += &mark(&scale, rate, y, &format!("{class}{broken}"), &told);
         }
     }

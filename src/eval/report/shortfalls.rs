@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::{Found, Row, percent};
 use crate::eval::{
-    calibration::{Rate, Standing, exception, standing},
+    calibration::{Rate, Standing, exception},
     power::{Delay, TELLING},
     suite::Method,
 };
@@ -66,7 +66,7 @@ impl Found {
         let mut groups: Vec<Group<'_>> = Vec::new();
         let mut too_few: Vec<&Rate> = Vec::new();
         for (method, row, rate) in self.held() {
-            let kind = match standing(method, rate) {
+            let kind = match self.standing(method, rate) {
                 Some(Standing::Broken) if exception(self.exceptions, method, row.family).is_some() => Kind::Known,
                 Some(Standing::Broken) => Kind::Broken,
                 Some(Standing::Open) if rate.hits > 0 => Kind::Open,
@@ -88,8 +88,9 @@ impl Found {
         let mut shortfalls: Vec<_> = groups.iter().filter_map(|group| self.of_family(group)).collect();
         if let Some(rate) = too_few.first() {
             let told = format!(
-                "{} cells without a false rollback are open all the same: {} rollouts cannot show less than {}%.",
+                "{} cells in which nothing was {} are open all the same: {} rollouts cannot show less than {}%.",
                 too_few.len(),
+                self.words.wrong,
                 rate.runs,
                 percent(rate.upper)
             );
@@ -104,10 +105,12 @@ impl Found {
         let known = exception(self.exceptions, method, row.family).filter(|_| *kind == Kind::Known);
         let known = known.map_or(String::new(), |exception| format!(" Known: {}.", exception.reason));
         let told = format!(
-            "{}: {} of {} harmless rollouts taken back ({}%; at least {}%, at most {}%) in {}{more}.{known}",
+            "{}: {} of {} {} {} ({}%; at least {}%, at most {}%) in {}{more}.{known}",
             method.name,
             rate.hits,
             rate.runs,
+            self.words.harmless,
+            self.words.wrong,
             percent(rate.share),
             percent(rate.lower),
             percent(rate.upper),
@@ -116,10 +119,13 @@ impl Found {
         Some(Shortfall { kind: *kind, told })
     }
 
-    /// Cases of one table on which a delay over its limit says something, with the delay of our first method.
-    fn telling(&self, table: &str) -> impl Iterator<Item = (&Row<Delay>, f64, &Delay)> {
-        self.harmful.iter().filter(move |row| row.table == table).filter_map(|row| {
-            let limit = row.limit_seconds.filter(|limit| TELLING.contains(limit))?;
+    /// Cases of one table on which a delay over its limit says something, with the delay of our first method; all where
+    /// there are no limits.
+    fn telling(&self, table: &str) -> impl Iterator<Item = (&Row<Delay>, Option<f64>, &Delay)> {
+        let has_limits = self.has_limits();
+        self.harmful.iter().filter(move |row| row.table == table).filter_map(move |row| {
+            let limit = row.limit_seconds.filter(|limit| TELLING.contains(limit));
+            (limit.is_some() || !has_limits).then_some(())?;
             Some((row, limit, row.cells.first()?))
         })
     }
@@ -127,7 +133,7 @@ impl Found {
     fn slow(&self, table: &str) -> Option<Shortfall> {
         let mut slow: Vec<_> = self
             .telling(table)
-            .filter_map(|(row, limit, delay)| Some((row, delay.over(limit)?)))
+            .filter_map(|(row, limit, delay)| Some((row, delay.over(limit?)?)))
             .filter(|(_, over)| *over > SLOW)
             .collect();
         slow.sort_by(|(_, one), (_, other)| other.total_cmp(one));
@@ -147,21 +153,28 @@ impl Found {
 
     fn missed(&self, table: &str) -> Option<Shortfall> {
         let mut missed: Vec<_> = self.telling(table).filter(|(_, _, delay)| delay.median.is_none()).collect();
-        missed.sort_by(|(_, one, _), (_, other, _)| one.total_cmp(other));
+        let first = |limit: Option<f64>, delay: &Delay| (limit.unwrap_or(0.0), delay.found);
+        missed.sort_by(|(_, limit, one), (_, other, another)| {
+            let (one, other) = (first(*limit, one), first(*other, another));
+            one.0.total_cmp(&other.0).then(one.1.cmp(&other.1))
+        });
         (!missed.is_empty()).then(|| {
             let examples: Vec<_> = missed
                 .iter()
                 .take(NAMED)
                 .map(|(row, limit, delay)| {
                     let found = percent(delay.found as f64 / delay.runs.max(1) as f64);
-                    format!("{found}% found, limit {limit:.0} s, in {}", row.told())
+                    let limit = limit.map_or(String::new(), |limit| format!(", limit {limit:.0} s"));
+                    format!("{found}% {}{limit}, in {}", self.words.right, row.told())
                 })
                 .collect();
             let told = format!(
-                "{}: in {} of {} cases of the {table} table, half of the rollouts were not found: {}.",
+                "{}: in {} of {} cases of the {table} table, half of the {} were not {}: {}.",
                 self.methods.first().map_or("", |method| method.name),
                 missed.len(),
                 self.telling(table).count(),
+                self.words.harmful,
+                self.words.right,
                 examples.join("; ")
             );
             Shortfall { kind: Kind::Missed, told }
@@ -183,10 +196,12 @@ impl Found {
                 (faster > 0).then(|| Shortfall {
                     kind: Kind::Outrun,
                     told: format!(
-                        "{} has a shorter median than ours in {faster} of {} cases; it takes back up to {}% of harmless rollouts.",
+                        "{} has a shorter median than ours in {faster} of {} cases; up to {}% of its {} are {}.",
                         method.name,
                         self.harmful.len(),
-                        percent(worst)
+                        percent(worst),
+                        self.words.harmless,
+                        self.words.wrong
                     ),
                 })
             })

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::{Findings, Found, Row, percent, values};
 use crate::eval::{
-    calibration::{Standing, exception, standing},
+    calibration::{Standing, exception},
     power::{TELLING, middle},
 };
 
@@ -23,7 +23,7 @@ pub(super) struct Line {
     pub(super) families: String,
     /// Whether any is.
     pub(super) is_broken: bool,
-    /// Median delay over the limit, column by column of [`columns`].
+    /// Median delay over the limit, or in seconds where there are no limits, column by column of [`columns`].
     pub(super) over: Vec<String>,
     /// Cases in which half of the rollouts were not found.
     pub(super) missed: String,
@@ -39,8 +39,8 @@ pub(super) struct Column {
 /// The columns of delays: for each number of pods every ratio, then all of them.
 pub(super) fn columns(found: &Found) -> Vec<Column> {
     let rows = grid(found);
-    let pods = values(&rows, "canary pods");
-    let ratios = values(&rows, "ratio");
+    let pods = values(rows.iter().filter_map(|row| row.value("canary pods")));
+    let ratios = values(rows.iter().filter_map(|row| row.effect()));
     let pods = if pods.is_empty() { vec![""] } else { pods };
     pods.iter()
         .flat_map(|pods| {
@@ -52,7 +52,8 @@ pub(super) fn columns(found: &Found) -> Vec<Column> {
 /// The cases that delays are compared over: the first table.
 fn grid(found: &Found) -> Vec<&Row<crate::eval::power::Delay>> {
     let first = found.harmful.first().map(|row| row.table);
-    let telling = |row: &&Row<_>| row.limit_seconds.is_some_and(|limit| TELLING.contains(&limit));
+    let has_limits = found.has_limits();
+    let telling = |row: &&Row<_>| row.limit_seconds.map_or(!has_limits, |limit| TELLING.contains(&limit));
     found.harmful.iter().filter(|row| Some(row.table) == first).filter(telling).collect()
 }
 
@@ -60,22 +61,28 @@ fn grid(found: &Found) -> Vec<&Row<crate::eval::power::Delay>> {
 pub(super) fn lines(found: &Found) -> Vec<Line> {
     let (columns, grid) = (columns(found), grid(found));
     let promise = found.methods.first().copied();
-    let families = values_of_families(found);
+    let families = values(found.harmless.iter().map(|row| row.family));
     let line = |(at, method): (usize, &crate::eval::suite::Method)| {
         let rates = || found.harmless.iter().filter_map(|row| row.cells.get(at).map(|rate| (row, rate)));
         let worst = rates()
             .max_by(|(_, one), (_, other)| one.share.total_cmp(&other.share).then(one.upper.total_cmp(&other.upper)));
         let breaks = |family: &str| {
-            let broken =
-                |(_, rate): (_, &_)| promise.and_then(|promise| standing(&promise, rate)) == Some(Standing::Broken);
+            let broken = |(_, rate): (_, &_)| {
+                promise.and_then(|promise| found.standing(&promise, rate)) == Some(Standing::Broken)
+            };
             rates().filter(|(row, _)| row.family == family).any(broken)
         };
         let broken: Vec<_> = families.iter().filter(|family| breaks(family)).collect();
         let over = columns.iter().map(|Column { pods, ratio }| {
-            let is_in = |row: &&&Row<_>, column, value: &str| value.is_empty() || row.value(column) == Some(value);
-            let rows = grid.iter().filter(|row| is_in(row, "canary pods", pods) && is_in(row, "ratio", ratio));
-            let over = middle(rows.map(|row| row.cells.get(at)?.over(row.limit_seconds?)));
-            over.map_or("–".to_owned(), |over| format!("{over:.2}"))
+            let is_it = |wanted: &str, value: Option<&str>| wanted.is_empty() || value == Some(wanted);
+            let rows = grid.iter().filter(|row| is_it(pods, row.value("canary pods")) && is_it(ratio, row.effect()));
+            let has_limits = found.has_limits();
+            let over = middle(rows.map(|row| match row.limit_seconds {
+                Some(limit) => row.cells.get(at)?.over(limit),
+                None => row.cells.get(at)?.median.map(f64::from),
+            }));
+            let figure = |over: f64| if has_limits { format!("{over:.2}") } else { format!("{over:.0}") };
+            over.map_or("–".to_owned(), figure)
         });
         let missed = grid.iter().filter(|row| row.cells.get(at).is_some_and(|delay| delay.median.is_none())).count();
         Line {
@@ -98,44 +105,47 @@ pub(super) fn lines(found: &Found) -> Vec<Line> {
     found.methods.iter().enumerate().map(line).collect()
 }
 
-fn values_of_families(found: &Found) -> Vec<&'static str> {
-    let mut families = Vec::new();
-    for row in &found.harmless {
-        if !families.contains(&row.family) {
-            families.push(row.family);
-        }
-    }
-    families
+/// The tables and the shortfalls as text, for a screen.
+pub fn summary(findings: &Findings) -> String {
+    findings.suites.iter().map(of_suite).collect()
 }
 
-/// The table and the shortfalls as text, for a screen.
-pub fn summary(findings: &Findings) -> String {
-    let mut text = String::new();
-    for found in &findings.suites {
-        let lines = lines(found);
-        let columns = columns(found);
-        let width = lines.iter().map(|line| line.method.chars().count()).max().unwrap_or_default();
-        text += &format!("\n{}: {}\n", found.suite, found.summary);
-        let heads: String = columns
-            .iter()
-            .map(|Column { pods, ratio }| {
-                let ratio = if ratio.is_empty() { "all" } else { ratio.as_str() };
-                format!("{:>8}", if pods.is_empty() { ratio.to_owned() } else { format!("{ratio}/{pods}p") })
-            })
-            .collect();
-        text += &format!("{:width$}  {:>16} {:>9}{heads} {:>10}\n", "", "worst false, %", "broken in", "missed");
-        for line in &lines {
-            let worst = format!("{} (<={})", line.worst, line.worst_upper);
-            let over: String = line.over.iter().map(|over| format!("{over:>8}")).collect();
-            text += &format!("{:width$}  {worst:>16} {:>9}{over} {:>10}\n", line.method, line.families, line.missed);
-        }
-        text += "worst false: share of harmless rollouts taken back in the worst case, and its 95% upper bound; broken in:\n\
-                 families in which that is above the promise beyond doubt; 2x/5p: median delay over the limit for a canary\n\
-                 twice as bad with 5 pods, in the cases whose limit is between a minute and the watch; missed: cases of those\n\
-                 in which half of the rollouts were not found\n\nWhere it falls short:\n";
-        for shortfall in found.shortfalls() {
-            text += &format!("- {}\n", shortfall.told);
-        }
+fn of_suite(found: &Found) -> String {
+    let (lines, words) = (lines(found), found.words);
+    let width = lines.iter().map(|line| line.method.chars().count()).max().unwrap_or_default();
+    let head = |Column { pods, ratio }: &Column| match (ratio.as_str(), pods.as_str()) {
+        ("", "") => "all".to_owned(),
+        (ratio, "") => ratio.to_owned(),
+        ("", pods) => format!("all/{pods}p"),
+        (ratio, pods) => format!("{ratio}/{pods}p"),
+    };
+    let heads: Vec<String> = columns(found).iter().map(head).collect();
+    let aligned = |figures: &[String]| -> String {
+        let widths = heads.iter().map(|head| head.chars().count().max(6) + 2);
+        figures.iter().zip(widths).map(|(figure, width)| format!("{figure:>width$}")).collect()
+    };
+    let mut text = format!("\n{}: {}\n", found.suite, found.summary);
+    text += &format!("{} {} and {} {} of each case\n", found.runs, words.harmless, found.power_runs, words.harmful);
+    text += &format!("{:width$}  {:>16} {:>9}{} {:>10}\n", "", "worst, %", "broken in", aligned(&heads), "missed");
+    for line in &lines {
+        let worst = format!("{} (<={})", line.worst, line.worst_upper);
+        let over = aligned(&line.over);
+        text += &format!("{:width$}  {worst:>16} {:>9}{over} {:>10}\n", line.method, line.families, line.missed);
+    }
+    let delays = if found.has_limits() {
+        "median delay over the limit, by how bad the canary is and how many pods it has, in the cases whose limit is\n\
+         between a minute and the watch"
+    } else {
+        "median delay in seconds, by what is wrong and canary pods, in the middle of the families"
+    };
+    text += &format!(
+        "worst: share of {} {} in the worst case, and its 95% upper bound; broken in: families in which that is above the\n\
+         promise beyond doubt; then the {delays};\nmissed: cases of those in which half of the {} were not {}\n\n\
+         Where it falls short:\n",
+        words.harmless, words.wrong, words.harmful, words.right
+    );
+    for shortfall in found.shortfalls() {
+        text += &format!("- {}\n", shortfall.told);
     }
     text
 }
@@ -164,7 +174,7 @@ mod tests {
     fn half_a_report_is_one_too() {
         let mut findings = findings(0);
         findings.suites[0].harmful.clear();
-        assert!(summary(&findings).contains("worst false"));
+        assert!(summary(&findings).contains("worst, %"));
         findings.suites[0].harmless.clear();
         assert!(summary(&findings).contains("–"));
     }
