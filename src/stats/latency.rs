@@ -357,23 +357,27 @@ impl Arms {
     fn whole_factors(&self, canary: &Sample, tolerated: &Tolerated, cells: &mut [f64]) {
         let both = self.control.plus(canary);
         let scores = self.edges.scores(&both);
+        // What a shift multiplies each bucket's odds by, and the logarithm of the constant that is left out of it.
         let supposed = |shift: f64| {
-            let mut tilt = scores.map(|score| (shift * score).exp());
-            let mean: f64 = (0..WHOLE).map(|b| both.within(b) * tilt.get(b).copied().unwrap_or(0.0)).sum();
-            tilt.iter_mut().for_each(|tilt| *tilt *= both.n / mean);
-            tilt
+            let tilt = scores.map(|score| (shift * score).exp());
+            let mean: f64 = tilt.iter().enumerate().map(|(b, tilt)| both.within(b) * tilt).sum();
+            (tilt.map(|tilt| tilt * both.n / mean), mean.ln())
         };
-        let at_most = supposed(tolerated.shift);
+        let (at_most, log_mean) = supposed(tolerated.shift);
+        let thetas: [f64; WHOLE] =
+            std::array::from_fn(|b| self.theta(canary, self.mix_within.get(b).copied().unwrap_or(1.0)));
         let phi = tolerated.whole_phi;
         for (factor, more) in cells.iter_mut().zip(SHIFTED) {
-            let worse = supposed(tolerated.shift + more);
+            let (worse, log_mean_worse) = supposed(tolerated.shift + more);
             let mut log = 0.0;
-            for (b, (worse, at_most)) in worse.iter().zip(&at_most).enumerate().take(self.edges.count + 1) {
+            let buckets = worse.iter().zip(&at_most).zip(thetas.iter().zip(&scores));
+            for (b, ((worse, at_most), (theta, score))) in buckets.enumerate().take(self.edges.count + 1) {
                 let (on_canary, all) = (canary.within(b), both.within(b));
                 if all > 0.0 {
-                    let theta = self.theta(canary, self.mix_within.get(b).copied().unwrap_or(1.0));
-                    let split = Split { on_canary, all, theta, q: 0.0 };
-                    log += split.log_ratio(share_of(theta, *worse), share_of(theta, *at_most));
+                    // As for shares, with the logarithm of the ratio of the odds known from the scores.
+                    let log_odds = more * score + log_mean - log_mean_worse;
+                    let rest = 1.0 - theta;
+                    log += on_canary * log_odds + all * ((theta * at_most + rest) / (theta * worse + rest)).ln();
                 }
             }
             *factor = (log / phi).min(FACTOR_MAX.ln()).exp();

@@ -111,13 +111,18 @@ impl Tolerated {
     pub(super) fn odds(&self, slot: usize, q: f64) -> f64 {
         let per_shift = log_odds_per_shift(q);
         let asked = if slot == 0 { self.log_ratio_max } else { shift_asked(self.log_ratio_max) * per_shift };
-        asked.max(POD_DEVIATIONS * self.pod_log_sd(slot, q)).min(LOG_MARGIN_MAX).exp()
+        asked.max(POD_DEVIATIONS * self.pod_log_sd_where(slot, per_shift)).min(LOG_MARGIN_MAX).exp()
     }
 
     /// Standard deviation of the log odds between arms that pods make, at an edge which `q` are above.
     pub(super) fn pod_log_sd(&self, slot: usize, q: f64) -> f64 {
+        self.pod_log_sd_where(slot, log_odds_per_shift(q))
+    }
+
+    /// The same at an edge where a shift of 1 changes the log odds by `per_shift`.
+    fn pod_log_sd_where(&self, slot: usize, per_shift: f64) -> f64 {
         let at_edge = self.edge_variance.get(slot).map_or(0.0, |variance| variance.sqrt() * self.between_arms);
-        at_edge.max(self.pod_shift * log_odds_per_shift(q))
+        at_edge.max(self.pod_shift * per_shift)
     }
 
     /// What the likelihood ratio at an edge is tempered by, with `all` events above it.
