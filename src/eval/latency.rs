@@ -25,8 +25,8 @@ pub const SUITE: Suite = Suite {
     summary: "request durations in default buckets, 200 requests/s on 20 pods, watched for two hours",
     methods,
     words: Words::ROLLBACKS,
-    runs: 500,
-    power_runs: 40,
+    runs: 300,
+    power_runs: 30,
     harmless,
     harmful,
     exceptions: &[
