@@ -12,9 +12,15 @@
 //! costs and queues do not have, the price is some growth when a shift is many deviations large.
 //!
 //! `phi` and `v` are learnt from the steps of control's pods and of `d` itself ([`autoregression`](self::autoregression)),
-//! on the side of too much; `v` is taken 1.3 times as large. A single look pays at most ten to one, with one
-//! canary pod (or an unknown number) less: a pod that fails for a minute by itself is no regression. Where a few jumps make
-//! up the noise, as in a queue that is mostly empty, no five minutes are proof.
+//! `v` being taken 1.3 times as large. `phi` is known to lie between two bounds only: where `d'` is above the margin the
+//! upper one is used, else the lower, so that `y` has no mean above 0 for any `phi` between them. Where less is worse and
+//! most of the variance comes from few looks, evidence grows more slowly: what is rare may not have happened yet.
+//!
+//! Evidence may grow by no more than an allowance that fills up with time: no three minutes of one canary pod (or of an
+//! unknown number) are proof, since a pod that fails by itself is no regression. Where pods are told apart, the evidence is
+//! the least of the whole's and of those without each canary pod, which make the whole's bets on the others' mean; each is a
+//! supermartingale, whichever bets it copies, since those are set by the past.
+//! Where a few jumps make up the noise, as in a queue that is mostly empty, no five minutes are proof.
 //!
 //! Where pods are told apart, half of the stake bets on ranks ([`pod_ranks`](self::pod_ranks)) at fixed moments, which
 //! needs no model of the noise at all, and goes on as above from there. Where readings are amounts of single
@@ -657,6 +663,27 @@ mod tests {
         let (effect, interval) = after(Direction::LowerIsWorse, 42.0, 60).effect().unwrap();
         assert!((-9.5..-6.5).contains(&effect) && interval.low < -8.0 && interval.high > -8.0, "{effect} {interval:?}");
         assert!(interval.high < 0.0);
+    }
+
+    #[test]
+    fn one_bad_pod_of_three_is_named_and_is_no_proof_and_no_three_minutes_of_one_pod_are() {
+        let (mut test, mut rng) = (Level::start(), StdRng::seed_from_u64(7));
+        for look in 0..100 {
+            let (control, mut canary) = (noisy(&mut rng, 15, 50.0), noisy(&mut rng, 3, 50.0));
+            if look > 40 {
+                canary[1] += 200.0;
+            }
+            observe(&mut test, Direction::HigherIsWorse, &arm("old", &control), &arm("new", &canary), 15);
+        }
+        assert!(test.log_e_value() < PROOF.ln(), "{}", test.log_e_value());
+        assert_eq!(test.concern(), Some(Concern::OnePod(Text::new("new01"))));
+        let mut alone = Level::start();
+        for look in 0..32 {
+            let level = if look < 20 { 50.0 } else { 500.0 };
+            let (control, canary) = (noisy(&mut rng, 15, 50.0), noisy(&mut rng, 1, level));
+            observe(&mut alone, Direction::HigherIsWorse, &arm("old", &control), &arm("new", &canary), 15);
+        }
+        assert!(alone.log_e_value() < PROOF.ln(), "{}", alone.log_e_value());
     }
 
     #[test]
