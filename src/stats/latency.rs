@@ -532,8 +532,10 @@ fn edge_factors(split: &Split, slot: usize, tolerated: &Tolerated, cells: &mut [
     }
 }
 
+/// A name's start, of at most 32 bytes, so that state stays small.
 fn shortened(name: &Text) -> Text {
-    Text::new(name.as_str().chars().take(40).collect::<String>())
+    let starts = name.as_str().char_indices();
+    Text::new(starts.take_while(|(at, c)| at + c.len_utf8() <= 32).map(|(_, c)| c).collect::<String>())
 }
 
 /// The pods of an arm, as far as each has every edge and requests.
@@ -891,6 +893,7 @@ mod tests {
             }
         }
         assert_eq!(whole, resumed);
+        whole.concern = Some(Concern::Mismatch(0.5, shortened(&Text::new("\u{1f40c}".repeat(40)))));
         assert!(postcard::to_stdvec(&whole).unwrap().len() <= 1024 && size_of::<Latency>() <= 1024);
     }
 }
