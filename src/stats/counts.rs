@@ -583,7 +583,8 @@ pub(super) mod tests {
             let mut test = after(60, &whole(95, 19_000), &whole(5, 1000));
             let canary = whole(5 * 4 * minutes + 3600, 1000 * 4 * minutes);
             let control = whole(95 * 4 * minutes, 19_000 * 4 * minutes);
-            let setting = Setting { check: &check, calibration: &calibration, safe_ratio: 2.0, pod_incident: POD_INCIDENT };
+            let setting =
+                Setting { check: &check, calibration: &calibration, safe_ratio: 2.0, pod_incident: POD_INCIDENT };
             let span = Duration::from_secs(60 * minutes);
             test.observe(&setting, &Block { control: &control, canary: &canary, span });
             test.observe(&setting, &Block { control: &control, canary: &canary, span });

@@ -96,6 +96,17 @@ impl Edges {
             if here > 0.0 { normal_quantile(middle.clamp(1e-6, 1.0 - 1e-6)) } else { 0.0 }
         })
     }
+
+    /// The same with mean 0 and variance 1 over `both`; `None` where all are alike.
+    pub(super) fn standard_scores(&self, both: &Sample) -> Option<[f64; WHOLE]> {
+        let scores = self.scores(both);
+        let moment = |power: i32| {
+            let score = |b: usize| scores.get(b).copied().unwrap_or(0.0);
+            (0..WHOLE).map(|b| both.within(b) * score(b).powi(power)).sum::<f64>() / both.n
+        };
+        let (mean, deviation) = (moment(1), (moment(2) - moment(1).powi(2)).max(0.0).sqrt());
+        (deviation >= 1e-6 && deviation.is_finite()).then(|| scores.map(|score| (score - mean) / deviation))
+    }
 }
 
 impl Sample {
