@@ -80,10 +80,6 @@ pub struct MixLook {
     pub canary: Vec<[u64; CATEGORIES + 1]>,
     /// Each pod of the old version.
     pub control: Vec<[u64; CATEGORIES + 1]>,
-    /// What each heavy user on the canary asked for, which is among what its pod counted: number and counts.
-    pub canary_users: Vec<(usize, [u64; CATEGORIES + 1])>,
-    /// The same of those on the old version.
-    pub control_users: Vec<(usize, [u64; CATEGORIES + 1])>,
 }
 
 type Weights = [f64; CATEGORIES + 1];
@@ -110,19 +106,14 @@ pub fn draw(shape: &MixShape, rng: &mut StdRng) -> Vec<MixLook> {
                     counts
                 })
                 .collect();
-            let (mut canary_users, mut control_users) = (Vec::new(), Vec::new());
-            for (user, (pod, taste)) in users.iter().enumerate().filter(|_| shape.family == MixFamily::HeavyUsers) {
+            for (pod, taste) in users.iter().filter(|_| shape.family == MixFamily::HeavyUsers) {
                 let weights: Weights = std::array::from_fn(|category| common[category] * taste[category]);
                 let turned = *pod < shape.canary_pods && look >= shape.onset;
                 let mix = changed(&weights, if turned { shape.change } else { MixChange::None });
-                let mut counts = [0; CATEGORIES + 1];
-                count(shape, shape.rate * 0.1, &mix, &mut counts, rng);
-                pods[*pod].iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
-                let of_arm = if *pod < shape.canary_pods { &mut canary_users } else { &mut control_users };
-                of_arm.push((user, counts));
+                count(shape, shape.rate * 0.1, &mix, &mut pods[*pod], rng);
             }
             let control = pods.split_off(shape.canary_pods.min(PODS));
-            MixLook { canary: pods, control, canary_users, control_users }
+            MixLook { canary: pods, control }
         })
         .collect()
 }

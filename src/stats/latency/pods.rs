@@ -21,7 +21,7 @@ const PODS_MIN: usize = 4;
 /// Longest window, in looks.
 const WINDOW_MAX: u8 = 16;
 /// How many standard deviations of a pod are tolerated, besides what is not known of the standard deviation itself.
-const POD_DEVIATIONS: f64 = 3.5;
+const POD_DEVIATIONS: f64 = 3.7;
 /// What is added to a learnt variance: so many times its own standard error.
 const STANDARD_ERRORS: f64 = 0.2;
 /// Part of the logarithm of `ratio_max` that is tolerated as a shift of the whole.
