@@ -50,7 +50,7 @@ use self::{
     edges::{EDGES, Edges, Sample, WHOLE},
     pods::{Pods, Tolerated},
 };
-use super::{Block, GROWTH_MAX, Kind, SequentialTest, Setting};
+use super::{Block, GROWTH_MAX, Kind, SAFETY_MAX, SequentialTest, Setting};
 use crate::domain::{Interval, PartKind, Reading, Sli, Tally, Text};
 
 pub(super) const KIND: Kind = Kind {
@@ -225,10 +225,10 @@ impl Latency {
         if !(1.05..1e6).contains(&safe_ratio) {
             return;
         }
-        let bad = split.share(safe_ratio);
+        let (bad, most) = (split.share(safe_ratio), SAFETY_MAX / SAFE.len() as f64);
         for (wealth, power) in self.safe.iter_mut().zip(SAFE) {
             let log = split.log_ratio(split.share(safe_ratio.powf(power)), bad) / phi;
-            *wealth = (f64::from(*wealth) * log.min(FACTOR_MAX.ln()).exp()).min(WEALTH_MAX) as f32;
+            *wealth = (f64::from(*wealth) * log.min(FACTOR_MAX.ln()).exp()).min(most) as f32;
         }
     }
 }

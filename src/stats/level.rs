@@ -45,7 +45,7 @@ use self::{
     autoregression::{Mean, Noise, Steps},
     pods::{PodLooks, Pods},
 };
-use super::{Block, Kind, SequentialTest, Setting, name_hash};
+use super::{Block, Kind, SAFETY_MAX, SequentialTest, Setting, name_hash};
 use crate::domain::{Check, Direction, Interval, PartKind, Reading, Tally};
 
 pub(super) const KIND: Kind = Kind {
@@ -124,6 +124,13 @@ impl Stakes {
 
     fn add(&mut self, stake: f64) {
         self.wealth.iter_mut().for_each(|wealth| *wealth = (*wealth + stake / CELLS as f64).min(WEALTH_MAX));
+    }
+
+    /// Gives away what is above `most`: a process that is lowered stays one.
+    fn keep_below(&mut self, most: f64) {
+        let keep = (most / self.sum()).min(1.0);
+        self.wealth.iter_mut().for_each(|wealth| *wealth *= keep);
+        self.waiting *= keep;
     }
 
     fn sum(&self) -> f64 {
@@ -249,6 +256,7 @@ impl Level {
                 self.ranked.bet(y, terms.factor_max);
                 let unsafe_from = terms.relative_safe * level - terms.pods_floor.max(terms.floor_of_level * level);
                 self.safe.bet(((1.0 - noise.kept) * unsafe_from - fresh) / deviation, terms.factor_max);
+                self.safe.keep_below(SAFETY_MAX);
             }
         }
         let now = d / terms.unit;

@@ -35,7 +35,7 @@ pub(super) mod drift_size;
 use serde::{Deserialize, Serialize};
 
 use self::drift_size::population_stability_index;
-use super::{Block, Kind, SequentialTest, Setting, name_hash};
+use super::{Block, Kind, SAFETY_MAX, SequentialTest, Setting, name_hash};
 use crate::domain::{Concern, Interval, PartKind, Tally, Text};
 
 pub(super) const KIND: Kind = Kind {
@@ -198,7 +198,8 @@ impl Category {
         }
         for (wealth, from) in [(&mut self.not_more, terms.unsafe_from), (&mut self.not_less, 1.0 / terms.unsafe_from)] {
             let factor = terms.log_likelihood(seen, 1.0, from).exp().min(terms.factor_max);
-            *wealth = (f64::from(*wealth) * factor).clamp(1e-30, WEALTH_MAX) as f32;
+            // The least of many categories wavers more than one test does.
+            *wealth = (f64::from(*wealth) * factor).clamp(1e-30, SAFETY_MAX * SAFETY_MAX) as f32;
         }
     }
 

@@ -72,6 +72,9 @@ pub struct Setting<'a> {
 
 /// How long one pod may fail by itself, usually: what the tests' own limits on the growth of evidence are made for.
 pub const POD_INCIDENT: Duration = Duration::from_secs(180);
+/// Most that the proof of safety reaches: five times what `Evidence::BETA` asks for, so that a regression that begins
+/// late soon takes it back.
+const SAFETY_MAX: f64 = 100.0;
 /// The time between two looks that the limits on the growth of evidence count in.
 const LOOK_SECONDS: f64 = 15.0;
 /// Evidence never grows by more than this in one block, as a logarithm: so that no factor is infinite.
@@ -80,8 +83,7 @@ const GROWTH_MAX: f64 = 300.0;
 impl Setting<'_> {
     /// A limit on the growth of evidence that was made for [`POD_INCIDENT`], for the incident that is asked for.
     fn paced(&self, growth: f64) -> f64 {
-        let times = POD_INCIDENT.as_secs_f64() / self.pod_incident.as_secs_f64();
-        if times.is_finite() { (growth * times).min(GROWTH_MAX) } else { GROWTH_MAX }
+        paced(growth, self.pod_incident)
     }
 
     /// How many seconds of a block evidence may grow for. A pod that fails for as long as is reckoned with can be in one
@@ -90,6 +92,17 @@ impl Setting<'_> {
     fn growing_seconds(&self, span: Duration) -> f64 {
         span.as_secs_f64().min((self.pod_incident.as_secs_f64() / 1.5).max(LOOK_SECONDS))
     }
+}
+
+/// How fast the evidence of bad among all may lastingly grow in 15 seconds where one pod carries the canary, or pods
+/// cannot be told apart, as a logarithm: what a forecast has to reckon with.
+pub fn growth_max(pod_incident: Duration) -> f64 {
+    paced(counts::PACE_OF_ONE_POD, pod_incident)
+}
+
+fn paced(growth: f64, pod_incident: Duration) -> f64 {
+    let times = POD_INCIDENT.as_secs_f64() / pod_incident.as_secs_f64();
+    if times.is_finite() { (growth * times).min(GROWTH_MAX) } else { GROWTH_MAX }
 }
 
 /// What both arms showed in one window.
