@@ -58,6 +58,11 @@ pub(super) const KIND: Kind = Kind {
 
 /// Pods, or groups of pods, that are left out one at a time.
 const LEFT_OUT_MAX: usize = 5;
+/// Where pods were told apart and no longer are, what is left without each of them waits so long for them to come back:
+/// the one that is bad may be any of them.
+const UNTOLD_SECONDS: f32 = 600.0;
+/// Less of the traffic than this is not missed among the pods that are told apart.
+const UNTOLD_LEAST: f64 = 0.02;
 /// Tenants that are left out together.
 const TENANTS_MAX: usize = 3;
 /// The evidence that would be proof at the default alpha, for concerns.
@@ -117,6 +122,8 @@ pub struct CountTest {
     whole: ShareProcess,
     pods: Vec<LeftOut>,
     slack: f32,
+    /// For how many seconds no pods have been told apart.
+    untold: f32,
     without_tenants: Option<ShareProcess>,
     safe: ShareProcess,
     safe_without_tenants: Option<ShareProcess>,
@@ -263,19 +270,24 @@ impl CountTest {
         slots.into_iter().flatten().collect()
     }
 
-    fn bet_without_pods(&mut self, bet: &Bet, pooled: &Pooled, pods: &[Portion<'_>]) {
+    fn bet_without_pods(&mut self, bet: &Bet, pooled: &Pooled, pods: &[Portion<'_>], seconds: f64) {
         if pods.len() < 2 && self.pods.is_empty() {
             return;
         }
+        self.untold = if pods.is_empty() { (self.untold + seconds as f32).min(1e6) } else { 0.0 };
+        let waits = pods.is_empty() && self.untold < UNTOLD_SECONDS;
+        // A pod that is not told of may be in what the others do not make up.
+        let told = pods.iter().fold((0.0, 0.0), |told, pod| (told.0 + pod.of_bad, told.1 + pod.of_traffic));
+        let untold = (1.0 - told.0.min(1.0), 1.0 - told.1.min(1.0));
         let slots = self.claim(pods);
         for (at, left_out) in self.pods.iter_mut().enumerate() {
-            let (mut of_bad, mut of_traffic) = (0.0, 0.0);
-            for (pod, _) in pods.iter().zip(&slots).filter(|(_, slot)| **slot == at) {
-                of_bad += pod.of_bad;
-                of_traffic += pod.of_traffic;
-            }
-            let stake = Stake { pace: bet.pace_without, ..bet.stake };
-            left_out.process.bet(without(bet, pooled, of_bad, of_traffic), &stake);
+            let own = pods.iter().zip(&slots).filter(|(_, slot)| **slot == at);
+            let (many, of_bad, of_traffic) = own.fold((0, 0.0, 0.0), |(many, of_bad, of_traffic), (pod, _)| {
+                (many + 1, of_bad + pod.of_bad, of_traffic + pod.of_traffic)
+            });
+            let (of_bad, of_traffic) = if many == 0 && untold.1 > UNTOLD_LEAST { untold } else { (of_bad, of_traffic) };
+            let window = without(bet, pooled, of_bad, of_traffic).filter(|_| !waits);
+            left_out.process.bet(window, &Stake { pace: bet.pace_without, ..bet.stake });
         }
         self.suspect_pod = self.weakest().and_then(|weakest| {
             let of_slot = pods.iter().zip(&slots).filter(|(_, slot)| **slot == weakest);
@@ -389,7 +401,7 @@ impl SequentialTest for CountTest {
         let Some(pooled) = strata::pooled(check, block.control, block.canary, (control, canary)) else { return };
         let pods = portions(check, block.canary, PartKind::Pod, canary);
         let bet = self.bet(setting, (control, canary), &pooled, effective_pods(&pods), block.span);
-        self.bet_without_pods(&bet, &pooled, &pods);
+        self.bet_without_pods(&bet, &pooled, &pods, seconds_of(block.span));
         self.bet_without_tenants(&bet, &pooled, portions(check, block.canary, PartKind::Tenant, canary));
         self.whole.bet(bet.window(pooled.control_bad, pooled.canary_bad, pooled.odds), &bet.stake);
         self.bet_on_safety(&bet, &pooled, portions(check, block.control, PartKind::Tenant, control));
@@ -615,6 +627,26 @@ pub(super) mod tests {
         let test = after(40, &whole(15, 3000), &with_parts(PartKind::Pod, &pods, (0, 0)));
         assert!(test.log_e_value() < PROOF);
         assert_eq!(test.concern(), Some(Concern::OnePod(Text::new("b"))));
+    }
+
+    #[test]
+    fn one_bad_pod_is_no_proof_where_pods_are_not_always_told_apart() {
+        let pods = [("a", 1, 200), ("b", 60, 200), ("c", 1, 200), ("d", 1, 200), ("e", 1, 200)];
+        let all = with_parts(PartKind::Pod, &pods, (0, 0));
+        let mut but_the_bad = all.clone();
+        but_the_bad.parts.remove(1);
+        let no_parts = whole(64, 1000);
+        for sometimes in [&but_the_bad, &no_parts] {
+            let mut test = CountTest::start();
+            for look in 0..120 {
+                observe(&mut test, &check(1.1), &whole(15, 3000), if look % 4 == 0 { &all } else { sometimes });
+            }
+            assert!(test.log_e_value() < PROOF, "{}", test.log_e_value());
+        }
+        // Where they are told apart no more, a regression is found all the same.
+        let mut test = after(10, &whole(15, 3000), &with_parts(PartKind::Pod, &pods, (0, 0)));
+        (0..80).for_each(|_| observe(&mut test, &check(1.1), &whole(15, 3000), &no_parts));
+        assert!(test.log_e_value() > PROOF, "{}", test.log_e_value());
     }
 
     #[test]
