@@ -537,7 +537,14 @@ mod tests {
 
     /// Blocks until the registered test rolls back, of one rollout on independent requests.
     fn simulated(load: &Load, ratio: f64, most: u32, rng: &mut StdRng) -> f64 {
-        let (check, calibration) = (check(), Calibration::untrusted());
+        let calibration = Calibration {
+            is_trusted: true,
+            dispersion: 0.0,
+            pod_log_sd: 0.0,
+            block: load.block,
+            ..Calibration::untrusted()
+        };
+        let check = check();
         let setting = Setting {
             check: &check,
             calibration: &calibration,
@@ -574,7 +581,8 @@ mod tests {
             (20.0, 0.01, 0.25, 5.0),
             (20.0, 0.001, 0.25, 10.0),
         ] {
-            let load = load(requests, bad_rate, share);
+            let growth_max = Some(crate::stats::growth_max(crate::stats::POD_INCIDENT));
+            let load = Load { growth_max, ..load(requests, bad_rate, share) };
             let forecast = time_to_detect(&load, ratio, 1.25, THRESHOLD).value().unwrap();
             let blocks = forecast.as_secs_f64() / 15.0;
             let mut delays: Vec<f64> =

@@ -7,9 +7,12 @@ use humantime::format_duration;
 use serde::Serialize;
 
 use crate::{
-    domain::{Check, Exposure, Sli, Weight},
+    domain::{Check, Exposure, Sli},
     rollout::ServicePolicy,
-    stats::planning::{self, Counted, Criterion, Foreseen, Leg, Load, Obstacle, Outlook, Pace},
+    stats::{
+        self,
+        planning::{self, Counted, Criterion, Foreseen, Leg, Load, Obstacle, Outlook, Pace},
+    },
 };
 
 /// How much is taken to be bad on the old version where nobody says so: of requests, and of anything else.
@@ -100,9 +103,9 @@ pub(super) fn of<'a>(
     }
     all_are_known(checks, traffic.iter().map(|named| &named.check))?;
     all_are_known(checks, bad.iter().map(|named| &named.check))?;
-    let critical = checks.iter().filter(|check| check.weight == Weight::Critical).count();
-    // As the rollout divides it among its checks.
-    let log_threshold = (critical.max(1) as f64 / service.alpha).ln();
+    // As the rollout divides it among its checks; an advisory one is held to what a critical one of equal weight would be.
+    let weights = stats::multiplicity::weights(&checks.iter().collect::<Vec<_>>());
+    let equal = 1.0 / weights.iter().filter(|weight| **weight > 0.0).count().max(1) as f64;
     let mut stages: Vec<StageOutlook<'_>> = service
         .stages
         .iter()
@@ -112,9 +115,13 @@ pub(super) fn of<'a>(
             checks: Vec::new(),
         })
         .collect();
-    for check in checks {
+    for (check, weight) in checks.iter().zip(weights) {
         let (load, is_assumed) = load(service, check, traffic, bad)?;
-        let criterion = Criterion::of(check, log_threshold);
+        let log_threshold = -(service.alpha * if weight > 0.0 { weight } else { equal }).ln();
+        let of_check = Criterion::of(check, log_threshold);
+        // As the service asks; one that is hardly beyond what is tolerated is seen by no stage.
+        let safe_ratio = service.safe_ratio.max(of_check.ratio_max * 4.0 / 3.0);
+        let criterion = Criterion { safe_ratio, ..of_check };
         let mut before = Vec::new();
         for (stage, shown) in service.stages.iter().zip(&mut stages) {
             let leg = load.map(|load| Leg {
@@ -184,7 +191,8 @@ fn load(
         dispersion: 0.0,
         inflation: 1.0,
         pace: Pace::Betting,
-        growth_max: None,
+        // How many pods the canary will have is not known here: the fewest take longest.
+        growth_max: Some(stats::growth_max(service.pod_incident)),
     };
     Ok((Some(load), said.is_none()))
 }
