@@ -19,7 +19,9 @@
 //! [`ShareProcess`]'s.
 //!
 //! The mirror, against "at least `safe_ratio` times as bad", is the same process with the arms swapped and a margin of
-//! `1/safe_ratio`, raised by the pods' spread and tempered in the same way.
+//! `1/safe_ratio`, raised by the pods' spread and tempered in the same way. A client that fails all the time and stays
+//! on control makes any canary look good, so the least of it and of that without control's heaviest tenants counts. It is
+//! kept below five times what is asked for, so that a regression that begins late soon takes it back.
 //!
 //! The interval of the effect inverts a test of each ratio `r` on three running sums. With odds `o = theta/(1-theta)`,
 //! `D = sum (S (1-theta) - r (K-S) theta)` has mean 0 and variance `r V`, `V = sum K theta (1-theta)`, where the canary is
@@ -43,7 +45,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use self::strata::Pooled;
-use super::{Block, CanaryShare, Kind, Noise, SequentialTest, Setting, ShareProcess, Stake, counts, name_hash, paced};
+use super::{
+    Block, CanaryShare, Kind, Noise, SAFETY_MAX, SequentialTest, Setting, ShareProcess, Stake, counts, name_hash, paced,
+};
 use crate::domain::{Check, Concern, Counts, Direction, Interval, PartKind, Reading, Sli, Text};
 
 pub(super) const KIND: Kind = Kind {
@@ -54,6 +58,11 @@ pub(super) const KIND: Kind = Kind {
 
 /// Pods, or groups of pods, that are left out one at a time.
 const LEFT_OUT_MAX: usize = 5;
+/// Where pods were told apart and no longer are, what is left without each of them waits so long for them to come back:
+/// the one that is bad may be any of them.
+const UNTOLD_SECONDS: f32 = 600.0;
+/// Less of the traffic than this is not missed among the pods that are told apart.
+const UNTOLD_LEAST: f64 = 0.02;
 /// Tenants that are left out together.
 const TENANTS_MAX: usize = 3;
 /// The evidence that would be proof at the default alpha, for concerns.
@@ -62,9 +71,10 @@ pub(super) const PROOF: f64 = 6.907_755_278_982_137;
 const SLACKS: [f64; 5] = [0.0, 2.0, 1.5, 2.0, 2.2];
 /// Growth in 15 seconds with one, two, ... canary pods, as logarithms: with the allowance's ln 10, twelve scrapes of one
 /// pod are not proof, and with more pods as much faster as it is less likely that two fail at once.
-const PACES: [f64; 5] = [0.34, 0.45, 0.7, 1.0, 1.6];
+const PACES: [f64; 5] = [PACE_OF_ONE_POD, 0.45, 0.7, 1.0, 1.6];
+pub(super) const PACE_OF_ONE_POD: f64 = 0.34;
 /// The same without one of the pods.
-const PACES_WITHOUT: [f64; 5] = [0.34, 0.4, 0.45, 0.6, 0.6];
+const PACES_WITHOUT: [f64; 5] = [PACE_OF_ONE_POD, 0.4, 0.45, 0.6, 0.6];
 /// A surge is this many times the usual rate of bad events, two standard deviations up.
 const SURGE: f64 = 3.0;
 /// The same for both arms together in the block itself, which a regression raises too.
@@ -73,6 +83,8 @@ const SURGE_OF_BOTH: f64 = 5.0;
 const SURGE_LOG_SD: f64 = 0.3;
 /// How long that lasts, in seconds.
 const SURGE_SECONDS: f64 = 300.0;
+/// Growth of the proof of safety in 15 seconds, as a logarithm.
+const PACE_OF_SAFETY: f64 = 2.0;
 /// Control's rate is followed with these memories, in seconds: now, lately, and usually.
 const NOW_SECONDS: f64 = 30.0;
 const LATELY_SECONDS: f64 = 240.0;
@@ -110,8 +122,11 @@ pub struct CountTest {
     whole: ShareProcess,
     pods: Vec<LeftOut>,
     slack: f32,
+    /// For how many seconds no pods have been told apart.
+    untold: f32,
     without_tenants: Option<ShareProcess>,
     safe: ShareProcess,
+    safe_without_tenants: Option<ShareProcess>,
     pulse: Pulse,
     sums: Sums,
     suspect_pod: Option<Text>,
@@ -265,19 +280,24 @@ impl CountTest {
         slots.into_iter().flatten().collect()
     }
 
-    fn bet_without_pods(&mut self, bet: &Bet, pooled: &Pooled, pods: &[Portion<'_>]) {
+    fn bet_without_pods(&mut self, bet: &Bet, pooled: &Pooled, pods: &[Portion<'_>], seconds: f64) {
         if pods.len() < 2 && self.pods.is_empty() {
             return;
         }
+        self.untold = if pods.is_empty() { (self.untold + seconds as f32).min(1e6) } else { 0.0 };
+        let waits = pods.is_empty() && self.untold < UNTOLD_SECONDS;
+        // A pod that is not told of may be in what the others do not make up.
+        let told = pods.iter().fold((0.0, 0.0), |told, pod| (told.0 + pod.of_bad, told.1 + pod.of_traffic));
+        let untold = (1.0 - told.0.min(1.0), 1.0 - told.1.min(1.0));
         let slots = self.claim(pods);
         for (at, left_out) in self.pods.iter_mut().enumerate() {
-            let (mut of_bad, mut of_traffic) = (0.0, 0.0);
-            for (pod, _) in pods.iter().zip(&slots).filter(|(_, slot)| **slot == at) {
-                of_bad += pod.of_bad;
-                of_traffic += pod.of_traffic;
-            }
-            let stake = Stake { pace: bet.pace_without, ..bet.stake };
-            left_out.process.bet(without(bet, pooled, of_bad, of_traffic), &stake);
+            let own = pods.iter().zip(&slots).filter(|(_, slot)| **slot == at);
+            let (many, of_bad, of_traffic) = own.fold((0, 0.0, 0.0), |(many, of_bad, of_traffic), (pod, _)| {
+                (many + 1, of_bad + pod.of_bad, of_traffic + pod.of_traffic)
+            });
+            let (of_bad, of_traffic) = if many == 0 && untold.1 > UNTOLD_LEAST { untold } else { (of_bad, of_traffic) };
+            let window = without(bet, pooled, of_bad, of_traffic).filter(|_| !waits);
+            left_out.process.bet(window, &Stake { pace: bet.pace_without, ..bet.stake });
         }
         self.suspect_pod = self.weakest().and_then(|weakest| {
             let of_slot = pods.iter().zip(&slots).filter(|(_, slot)| **slot == weakest);
@@ -286,25 +306,34 @@ impl CountTest {
         });
     }
 
+    /// Bets on safety, with all tenants and without control's heaviest.
+    fn bet_on_safety(&mut self, bet: &Bet, pooled: &Pooled, mut tenants: Vec<Portion<'_>>) {
+        let patient = Stake { pace: PACE_OF_SAFETY, ..bet.stake };
+        if !tenants.is_empty() || self.safe_without_tenants.is_some() {
+            let safe = &self.safe;
+            let process = self.safe_without_tenants.get_or_insert_with(|| safe.clone());
+            let (of_bad, of_traffic) = heaviest(&mut tenants);
+            let control_bad = pooled.control_bad * (1.0 - of_bad.min(1.0));
+            let odds = pooled.odds / (1.0 - of_traffic);
+            process.bet(bet.safe_window(control_bad, pooled.canary_bad, odds), &patient);
+            process.keep_below(SAFETY_MAX);
+        }
+        self.safe.bet(bet.safe_window(pooled.control_bad, pooled.canary_bad, pooled.odds), &patient);
+        self.safe.keep_below(SAFETY_MAX);
+    }
+
     /// The pod without which least is left.
     fn weakest(&self) -> Option<usize> {
         let each = self.pods.iter().map(|left_out| left_out.process.log_e()).enumerate();
         each.min_by(|a, b| a.1.total_cmp(&b.1)).map(|(at, _)| at)
     }
 
-    /// Leaves out the tenants with most bad events in this block, as long as they are not most of the traffic.
+    /// Leaves out the canary's tenants with most bad events in this block.
     fn bet_without_tenants(&mut self, bet: &Bet, pooled: &Pooled, mut tenants: Vec<Portion<'_>>) {
         if tenants.is_empty() && self.without_tenants.is_none() {
             return;
         }
-        tenants.sort_by(|a, b| b.bad.total_cmp(&a.bad).then_with(|| a.name.cmp(b.name)));
-        let (mut of_bad, mut of_traffic) = (0.0, 0.0);
-        for tenant in tenants.iter().take(TENANTS_MAX) {
-            if of_traffic + tenant.of_traffic <= 0.5 {
-                of_bad += tenant.of_bad;
-                of_traffic += tenant.of_traffic;
-            }
-        }
+        let (of_bad, of_traffic) = heaviest(&mut tenants);
         let whole = &self.whole;
         let process = self.without_tenants.get_or_insert_with(|| whole.clone());
         process.bet(without(bet, pooled, of_bad, of_traffic), &bet.stake);
@@ -316,6 +345,15 @@ impl CountTest {
             };
         }
     }
+}
+
+/// What the tenants with most bad events have of an arm, as long as they are not most of its traffic. They are sorted.
+fn heaviest(tenants: &mut [Portion<'_>]) -> (f64, f64) {
+    tenants.sort_by(|a, b| b.bad.total_cmp(&a.bad).then_with(|| a.name.cmp(b.name)));
+    tenants.iter().take(TENANTS_MAX).fold((0.0, 0.0), |(of_bad, of_traffic), tenant| {
+        let more = of_traffic + tenant.of_traffic;
+        if more <= 0.5 { (of_bad + tenant.of_bad, more) } else { (of_bad, of_traffic) }
+    })
 }
 
 /// The canary without a portion of it; the whole where nothing of it would be left.
@@ -373,11 +411,10 @@ impl SequentialTest for CountTest {
         let Some(pooled) = strata::pooled(check, block.control, block.canary, (control, canary)) else { return };
         let pods = portions(check, block.canary, PartKind::Pod, canary);
         let bet = self.bet(setting, (control, canary), &pooled, effective_pods(&pods), block.span);
-        self.bet_without_pods(&bet, &pooled, &pods);
+        self.bet_without_pods(&bet, &pooled, &pods, seconds_of(block.span));
         self.bet_without_tenants(&bet, &pooled, portions(check, block.canary, PartKind::Tenant, canary));
         self.whole.bet(bet.window(pooled.control_bad, pooled.canary_bad, pooled.odds), &bet.stake);
-        let patient = Stake { pace: 2.0, ..bet.stake };
-        self.safe.bet(bet.safe_window(pooled.control_bad, pooled.canary_bad, pooled.odds), &patient);
+        self.bet_on_safety(&bet, &pooled, portions(check, block.control, PartKind::Tenant, control));
         self.sums.add(&pooled, bet.stake.inflation, setting.calibration.pod_floor(effective_pods(&pods)));
         self.slack = bet.slack as f32;
         self.pulse.follow(control, seconds_of(block.span), bet.usual_max);
@@ -393,7 +430,7 @@ impl SequentialTest for CountTest {
     }
 
     fn log_e_safe(&self) -> f64 {
-        self.safe.log_e()
+        self.safe_without_tenants.iter().map(ShareProcess::log_e).fold(self.safe.log_e(), f64::min)
     }
 
     fn effect(&self) -> Option<(f64, Interval)> {
@@ -603,6 +640,26 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn one_bad_pod_is_no_proof_where_pods_are_not_always_told_apart() {
+        let pods = [("a", 1, 200), ("b", 60, 200), ("c", 1, 200), ("d", 1, 200), ("e", 1, 200)];
+        let all = with_parts(PartKind::Pod, &pods, (0, 0));
+        let mut but_the_bad = all.clone();
+        but_the_bad.parts.remove(1);
+        let no_parts = whole(64, 1000);
+        for sometimes in [&but_the_bad, &no_parts] {
+            let mut test = CountTest::start();
+            for look in 0..120 {
+                observe(&mut test, &check(1.1), &whole(15, 3000), if look % 4 == 0 { &all } else { sometimes });
+            }
+            assert!(test.log_e_value() < PROOF, "{}", test.log_e_value());
+        }
+        // Where they are told apart no more, a regression is found all the same.
+        let mut test = after(10, &whole(15, 3000), &with_parts(PartKind::Pod, &pods, (0, 0)));
+        (0..80).for_each(|_| observe(&mut test, &check(1.1), &whole(15, 3000), &no_parts));
+        assert!(test.log_e_value() > PROOF, "{}", test.log_e_value());
+    }
+
+    #[test]
     fn heavy_tenants_are_a_concern_and_no_proof() {
         let tenants = [("bot", 30, 40), ("crawler", 10, 20)];
         let test = after(60, &whole(40, 8000), &with_parts(PartKind::Tenant, &tenants, (10, 1940)));
@@ -662,6 +719,21 @@ pub(super) mod tests {
     fn an_equal_canary_is_shown_safe_and_one_twice_as_bad_is_not() {
         assert!(after(60, &whole(95, 19_000), &whole(5, 1000)).log_e_safe() > 20_f64.ln());
         assert!(after(60, &whole(95, 19_000), &whole(10, 1000)).log_e_safe() < 1.0);
+    }
+
+    #[test]
+    fn safety_is_soon_taken_back_by_a_regression_that_begins_late() {
+        let mut test = after(240, &whole(95, 19_000), &whole(5, 1000));
+        (0..12).for_each(|_| observe(&mut test, &check(1.1), &whole(95, 19_000), &whole(10, 1000)));
+        assert!(test.log_e_safe() < 20_f64.ln() && test.log_e_value() < PROOF, "{}", test.log_e_safe());
+    }
+
+    #[test]
+    fn a_tenant_that_fails_on_control_alone_does_not_show_a_bad_canary_safe() {
+        let control = with_parts(PartKind::Tenant, &[("bot", 120, 200)], (95, 18_800));
+        assert!(after(60, &whole(215, 19_000), &whole(10, 1000)).log_e_safe() > 20_f64.ln(), "where it is not known");
+        assert!(after(60, &control, &whole(10, 1000)).log_e_safe() < 1.0);
+        assert!(after(60, &control, &whole(5, 1000)).log_e_safe() > 20_f64.ln(), "a good one is shown safe");
     }
 
     /// The interval holds the truth at every moment, on at least 95 of 100 paths.

@@ -60,7 +60,7 @@ use self::{
     pods::{Pods, Tolerated},
     tenants::Tenants,
 };
-use super::{Block, GROWTH_MAX, Kind, SequentialTest, Setting, counts::PROOF, name_hash};
+use super::{Block, GROWTH_MAX, Kind, SAFETY_MAX, SequentialTest, Setting, counts::PROOF, name_hash};
 use crate::domain::{Concern, Direction, Interval, PartKind, Reading, Sli, Tally, Text};
 
 pub(super) const KIND: Kind = Kind {
@@ -305,10 +305,10 @@ impl Latency {
         if !(1.05..1e6).contains(&safe_ratio) {
             return;
         }
-        let bad = split.share(safe_ratio);
+        let (bad, most) = (split.share(safe_ratio), SAFETY_MAX / SAFE.len() as f64);
         for (wealth, power) in self.safe.iter_mut().zip(SAFE) {
             let log = split.log_ratio(split.share(safe_ratio.powf(power)), bad) / phi;
-            *wealth = (f64::from(*wealth) * log.min(FACTOR_MAX.ln()).exp()).min(WEALTH_MAX) as f32;
+            *wealth = (f64::from(*wealth) * log.min(FACTOR_MAX.ln()).exp()).min(most) as f32;
         }
     }
 }

@@ -51,7 +51,7 @@ use self::{
     autoregression::{Mean, Noise, Steps},
     pods::{PodLooks, Pods},
 };
-use super::{Block, Kind, SequentialTest, Setting, name_hash};
+use super::{Block, Kind, SAFETY_MAX, SequentialTest, Setting, name_hash};
 use crate::domain::{Check, Concern, Direction, Interval, PartKind, Reading, Tally, Text};
 
 pub(super) const KIND: Kind = Kind {
@@ -156,6 +156,13 @@ impl Stakes {
 
     fn add(&mut self, stake: f64) {
         self.wealth.iter_mut().for_each(|wealth| *wealth = (*wealth + stake / CELLS as f64).min(WEALTH_MAX));
+    }
+
+    /// Gives away what is above `most`: a process that is lowered stays one.
+    fn keep_below(&mut self, most: f64) {
+        let keep = (most / self.sum()).min(1.0);
+        self.wealth.iter_mut().for_each(|wealth| *wealth *= keep);
+        self.waiting *= keep;
     }
 
     fn sum(&self) -> f64 {
@@ -343,6 +350,7 @@ impl Level {
             let floor = (terms.pods_floor * terms.unit).max(terms.floor_of_level * terms.unit * level);
             let unsafe_from = terms.relative_safe * level - floor;
             self.safe.bet(Self::fresh(-d, -last, -unsafe_from, noise, deviation), terms.factor_max);
+            self.safe.keep_below(SAFETY_MAX);
             self.allowance = (allowance - (self.mixed(true) / before).ln().max(0.0)) as f32;
         }
         let now = d / terms.unit;

@@ -72,6 +72,9 @@ pub struct Setting<'a> {
 
 /// How long one pod may fail by itself, usually: what the tests' own limits on the growth of evidence are made for.
 pub const POD_INCIDENT: Duration = Duration::from_secs(180);
+/// Most that the proof of safety reaches: five times what `Evidence::BETA` asks for, so that a regression that begins
+/// late soon takes it back.
+const SAFETY_MAX: f64 = 100.0;
 /// The time between two looks that the limits on the growth of evidence count in.
 const LOOK_SECONDS: f64 = 15.0;
 /// Evidence never grows by more than this in one block, as a logarithm: so that no factor is infinite.

@@ -125,6 +125,15 @@ impl ShareProcess {
         self.allowance = (allowance - grew) as f32;
     }
 
+    /// Gives away what is above `most`: a process that is lowered stays one.
+    pub fn keep_below(&mut self, most: f64) {
+        let keep = most / self.wealth();
+        if keep < 1.0 {
+            let all = self.betting.iter_mut().chain(&mut self.likelihood).chain(std::iter::once(&mut self.waiting));
+            all.for_each(|wealth| *wealth = (f64::from(*wealth) * keep) as f32);
+        }
+    }
+
     fn wealth(&self) -> f64 {
         let bets: f64 = self.betting.iter().chain(&self.likelihood).map(|wealth| f64::from(*wealth)).sum();
         (bets + f64::from(self.waiting)).max(f64::from(f32::MIN_POSITIVE))

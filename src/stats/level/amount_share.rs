@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use super::autoregression::Mean;
 use crate::domain::Direction;
-use crate::stats::Setting;
+use crate::stats::{SAFETY_MAX, Setting};
 
 /// How many times worse than tolerated the canary might be.
 const WORSE: [f64; 4] = [1.2, 1.5, 2.5, 6.0];
@@ -89,7 +89,7 @@ impl AmountShare {
         let unsafe_share = part(unsafe_from, theta);
         let lead = (unsafe_share - theta).max(0.0);
         let lambda = (lead / (variance + lead * lead)).min(BET_MAX / (1.0 - unsafe_share));
-        self.safe = (self.safe * (1.0 + lambda * (unsafe_share - share))).min(WEALTH_MAX);
+        self.safe = (self.safe * (1.0 + lambda * (unsafe_share - share))).min(SAFETY_MAX);
         self.variance.add((share - theta).powi(2) / coin, BLOCKS_REMEMBERED);
     }
 

@@ -407,12 +407,21 @@ mod tests {
                 let segments = sum(&parts, PartKind::Segment);
                 prop_assert_eq!(segments.as_ref(), Some(&whole));
                 let pods = sum(&parts, PartKind::Pod);
-                prop_assert!(pods.as_ref() == Some(&whole) || (pods.is_none() && pod_label.is_some()));
+                let is_one = parts::pods_with_a_tally(&sli, &gained) == Some(1);
+                let untold = pods.is_none() && (pod_label.is_some() || is_one);
+                prop_assert!(pods.as_ref() == Some(&whole) || untold);
                 let tenants = parts.iter().filter(|part| part.kind == PartKind::Tenant).count();
                 prop_assert!((1..=8).contains(&tenants), "{} tenants", tenants);
             }
         }
         Ok(())
+    }
+
+    #[test]
+    fn where_one_pod_alone_has_a_histogram_it_is_the_whole() {
+        let steps = vec![Step::Vanishes(1), Step::Restarts(0), Step::Serves(2, (0, 0), (1, 0))];
+        check(steps.clone(), 1, None).unwrap();
+        check(steps, 1, Some("pod")).unwrap();
     }
 
     proptest! {

@@ -271,6 +271,14 @@ fn pods_of(sli: &Sli, readings: &[&Gained]) -> Vec<Part> {
     parts.filter(|parts| (2..=PARTS_MAX).contains(&parts.len())).unwrap_or_default()
 }
 
+/// How many pods of an arm have a tally in the window; `None` where they could not be told apart.
+#[cfg(test)]
+pub(super) fn pods_with_a_tally(sli: &Sli, readings: &[&Gained]) -> Option<usize> {
+    let readings = named(PartKind::Pod, readings)?;
+    let all = readings.iter().flat_map(|parts| parts.keys()).collect();
+    told(sli, PartKind::Pod, &readings, &all).map(|parts| parts.len())
+}
+
 /// The parts of one kind, the same of both arms: the largest `most`, and the rest of the segments. Where one arm cannot be
 /// told apart, neither is.
 fn chosen(sli: &Sli, kind: PartKind, arms: [&[&Gained]; 2], most: usize) -> [Vec<Part>; 2] {
