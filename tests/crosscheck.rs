@@ -18,16 +18,14 @@ use tollgate::domain::Counts;
 /// Fewest inputs of each section.
 const INPUTS_MIN: usize = 200;
 /// Every section, each compared by one of the tests.
-const SECTIONS: [&str; 28] = [
+const SECTIONS: [&str; 26] = [
     "null_binomial",
     "null_hypergeometric",
     "null_multivariate",
     "count_test",
     "count_effect",
     "share_process",
-    "latency_window",
     "latency_effect",
-    "level_gauge",
     "level_amounts",
     "level_exchanged",
     "mix_window",

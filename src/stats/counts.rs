@@ -35,6 +35,7 @@
 //! than history shows, is a regression to this test if it is the only one. A tenant who fails wherever it is, is taken
 //! for one if telemetry does not tell tenants apart.
 
+mod portion;
 mod share_betting;
 pub(super) mod share_process;
 mod strata;
@@ -44,11 +45,14 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use self::strata::Pooled;
+use self::{
+    portion::{Portion, portions},
+    strata::Pooled,
+};
 use super::{
     Block, CanaryShare, Kind, Noise, SAFETY_MAX, SequentialTest, Setting, ShareProcess, Stake, counts, name_hash, paced,
 };
-use crate::domain::{Check, Concern, Counts, Direction, Interval, PartKind, Reading, Sli, Text};
+use crate::domain::{Concern, Counts, Direction, Interval, PartKind, Sli, Text};
 
 pub(super) const KIND: Kind = Kind {
     name: "counts",
@@ -160,29 +164,6 @@ impl Bet {
         let (on, odds) = if self.is_swapped { (canary_bad, odds) } else { (control_bad, 1.0 / odds) };
         CanaryShare::with_odds(on.min(bad), bad, odds, self.safe_margin?)
     }
-}
-
-/// One canary part as a portion of the canary.
-struct Portion<'a> {
-    name: &'a Text,
-    bad: f64,
-    of_bad: f64,
-    of_traffic: f64,
-}
-
-fn portions<'a>(check: &Check, reading: &'a Reading, kind: PartKind, whole: Counts) -> Vec<Portion<'a>> {
-    let portion = |part: &'a crate::domain::Part| {
-        let counted = counts(check, &part.tally)?;
-        let of_bad = if whole.bad > 0 { counted.bad as f64 / whole.bad as f64 } else { 0.0 };
-        let of_traffic = counted.total as f64 / whole.total as f64;
-        (counted.total > 0).then_some(Portion {
-            name: &part.name,
-            bad: counted.bad as f64,
-            of_bad: of_bad.min(1.0),
-            of_traffic: of_traffic.min(1.0),
-        })
-    };
-    reading.parts_of(kind).filter_map(portion).collect()
 }
 
 /// What holds with so many canary pods; five and more are alike.
@@ -530,7 +511,7 @@ pub(super) mod tests {
 
     use super::*;
     use crate::{
-        domain::{CheckName, Origin, Part, Selector, Tally, Weight},
+        domain::{Check, CheckName, Origin, Part, Reading, Selector, Tally, Weight},
         stats::{Calibration, Noise, POD_INCIDENT, Running},
     };
 

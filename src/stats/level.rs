@@ -43,6 +43,8 @@ mod amount_share;
 mod autoregression;
 mod pod_ranks;
 mod pods;
+mod readings;
+mod stakes;
 
 use serde::{Deserialize, Serialize};
 
@@ -50,9 +52,11 @@ use self::{
     amount_share::AmountShare,
     autoregression::{Mean, Noise, Steps},
     pods::{PodLooks, Pods},
+    readings::{mean, pods_of, readings, runs},
+    stakes::{ALLOWANCE_MAX, Stakes, WEALTH_MAX, refilled},
 };
 use super::{Block, Kind, SAFETY_MAX, SequentialTest, Setting, name_hash};
-use crate::domain::{Check, Concern, Direction, Interval, PartKind, Reading, Tally, Text};
+use crate::domain::{Check, Concern, Direction, Interval, PartKind, Text};
 
 pub(super) const KIND: Kind = Kind {
     name: "level",
@@ -64,8 +68,6 @@ pub(super) const KIND: Kind = Kind {
 const LOOK_SECONDS: f64 = 15.0;
 /// Most looks in one block.
 const LOOKS_MAX: usize = 240;
-/// Larger readings are taken for this; its square still fits everywhere.
-const READING_MAX: f64 = 1e18;
 /// Looks over which control's usual level is averaged.
 const LEVEL_LOOKS: f64 = 12.0;
 /// Steps of the difference that are remembered.
@@ -87,8 +89,6 @@ const NOISE_PART: f64 = 0.1;
 /// Largest factor of one look, with several canary pods and with one.
 const FACTOR_MAX: f64 = 10.0;
 const FACTOR_MAX_ONE_POD: f64 = 4.0;
-/// What the allowance for growth holds at most, as the logarithm of a factor.
-const ALLOWANCE_MAX: f64 = std::f64::consts::LN_10;
 /// Growth in one look with one (or an unknown number), two, ... canary pods, as logarithms: with the allowance, twelve
 /// looks of one pod are not proof.
 const PACES: [f64; 5] = [0.34, 0.45, 0.7, 1.0, 1.6];
@@ -102,14 +102,8 @@ const LEFT_OUT_MAX: usize = 5;
 const SLACKS: [f64; 5] = [0.0, 2.0, 1.5, 2.0, 2.2];
 /// Largest factor of one look while the noise is not known well, or comes in bursts: no five minutes are proof.
 const FACTOR_MAX_UNSTEADY: f64 = 1.3;
-/// Bets on a shift of about so many deviations of what is new.
-const SHIFTS: [f64; 3] = [0.15, 0.4, 0.9];
-const CELLS: usize = SHIFTS.len() + 1;
 /// Part of a stake that bets from the start, and part of the rest that is fed in at each look.
 const STAKE_AT_START: f64 = 0.5;
-const FED_EACH_LOOK: f64 = 1.0 / 240.0;
-/// Wealth is kept below this, so that it stays finite; capping keeps the guarantee.
-const WEALTH_MAX: f64 = 1e9;
 /// Looks after which ranks are compared, each with an equal part of the stake on ranks.
 const RANKS_AFTER: [u32; 6] = [4, 12, 32, 80, 200, 480];
 /// Readings for each look from which they are amounts of single requests rather than readings of a gauge.
@@ -123,64 +117,6 @@ const INTERVAL_MISSES: f64 = 0.025;
 const INTERVAL_LOOKS: f64 = 20.0;
 /// Least part of the noise that is taken to be new in each look, for the interval.
 const INTERVAL_RENEWED_MIN: f64 = 0.01;
-
-/// Wealth that bets on what is new in each look being above 0, by the size of the shift.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-struct Stakes {
-    wealth: [f64; CELLS],
-    waiting: f64,
-}
-
-impl Stakes {
-    const fn start(at_once: f64, waiting: f64) -> Self {
-        Self { wealth: [at_once / CELLS as f64; CELLS], waiting }
-    }
-
-    /// Bets on `y`, in deviations.
-    fn bet(&mut self, y: f64, factor_max: f64) {
-        let fed = self.waiting * FED_EACH_LOOK;
-        self.waiting -= fed;
-        for (wealth, factor) in self.wealth.iter_mut().zip(factors(y)) {
-            *wealth = ((*wealth + fed / CELLS as f64) * factor.min(factor_max)).min(WEALTH_MAX);
-        }
-    }
-
-    /// By what the wealth would grow with another outcome of the same look.
-    fn growth(&self, y: f64, factor_max: f64) -> f64 {
-        let fed = self.waiting * FED_EACH_LOOK;
-        let bets = self.wealth.iter().zip(factors(y));
-        let after = bets.map(|(wealth, factor)| (wealth + fed / CELLS as f64) * factor.min(factor_max)).sum::<f64>();
-        let before = self.sum();
-        if before > 0.0 { (after + self.waiting - fed) / before } else { 1.0 }
-    }
-
-    fn add(&mut self, stake: f64) {
-        self.wealth.iter_mut().for_each(|wealth| *wealth = (*wealth + stake / CELLS as f64).min(WEALTH_MAX));
-    }
-
-    /// Gives away what is above `most`: a process that is lowered stays one.
-    fn keep_below(&mut self, most: f64) {
-        let keep = (most / self.sum()).min(1.0);
-        self.wealth.iter_mut().for_each(|wealth| *wealth *= keep);
-        self.waiting *= keep;
-    }
-
-    fn sum(&self) -> f64 {
-        self.waiting + self.wealth.iter().sum::<f64>()
-    }
-}
-
-/// What each of the bets pays where `y` is seen, in deviations.
-fn factors(y: f64) -> [f64; CELLS] {
-    let [small, middle, large] = SHIFTS.map(|shift| catoni(shift * y) * (-shift * shift / 2.0).exp());
-    let steep = if y > -1.0 { (1.0 + y).powi(2) / 2.0 } else { 0.0 };
-    [small, middle, large, steep]
-}
-
-/// At most `1 + x + x^2/2`, rising everywhere, and above 0.
-fn catoni(x: f64) -> f64 {
-    if x >= 0.0 { 1.0 + x + x * x / 2.0 } else { 1.0 / (1.0 - x + x * x / 2.0) }
-}
 
 /// What kind of readings the first block had; decided once, and from their number and kind only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -485,42 +421,6 @@ fn pod_log_sd(setting: &Setting<'_>) -> f64 {
     }
 }
 
-/// An allowance for growth after one more look.
-fn refilled(allowance: f32, pace: f64) -> f64 {
-    let pace = pace.max(0.01);
-    (f64::from(allowance) + pace).min(pace.max(ALLOWANCE_MAX))
-}
-
-/// Mean reading of pods at a look, and how many there are.
-fn mean<'a>(pods: impl Iterator<Item = &'a PodLooks>) -> Option<(f64, f64)> {
-    let (sum, count) =
-        pods.filter_map(|pod| pod.looks.first()).fold((0.0, 0.0), |(sum, count), reading| (sum + reading, count + 1.0));
-    (count > 0.0).then_some((sum / count, count))
-}
-
-/// A tally's readings that are numbers; `None` where it has none.
-fn readings(tally: &Tally) -> Option<Vec<f64>> {
-    let Tally::Samples(samples) = tally else { return None };
-    let readings = samples.iter().filter(|reading| reading.is_finite());
-    let readings: Vec<f64> = readings.map(|reading| reading.clamp(-READING_MAX, READING_MAX)).collect();
-    (!readings.is_empty()).then_some(readings)
-}
-
-/// The readings as the means of `looks` runs in a row, as even as can be; there are at least as many readings.
-fn runs(readings: &[f64], looks: usize) -> Vec<f64> {
-    let edge = |look: usize| look * readings.len() / looks.max(1);
-    let run = |look| readings.get(edge(look)..edge(look + 1)).unwrap_or_default();
-    (0..looks).map(run).filter(|run| !run.is_empty()).map(|run| run.iter().sum::<f64>() / run.len() as f64).collect()
-}
-
-/// The pods of one arm that have a reading for each look.
-fn pods_of(reading: &Reading, is_canary: bool, looks: usize) -> impl Iterator<Item = PodLooks> {
-    reading.parts_of(PartKind::Pod).filter_map(move |part| {
-        let readings = readings(&part.tally).filter(|readings| readings.len() >= looks)?;
-        Some(PodLooks { name: name_hash(part.name.as_str()), is_canary, looks: runs(&readings, looks) })
-    })
-}
-
 impl SequentialTest for Level {
     fn observe(&mut self, setting: &Setting<'_>, block: &Block<'_>) {
         let both = (readings(&block.control.tally), readings(&block.canary.tally));
@@ -600,7 +500,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        domain::{CheckName, Origin, Part, Selector, Sli, Weight},
+        domain::{CheckName, Origin, Part, Reading, Selector, Sli, Tally, Weight},
         stats::Calibration,
     };
 

@@ -20,9 +20,7 @@ The tests that are registered, as a rollout runs them:
   count_test       log e-value and log evidence of safety after each block, without pods and with known, independent noise.
   count_effect     Mantel and Haenszel's ratio of the blocks, and the ends of its interval, by root finding.
   share_process    log e-value after each window, and that of the likelihood ratio alone, the ratio by scipy.stats.binom.
-  latency_window   the same two after one window of two buckets, normal scores by scipy.stats.norm.
   latency_effect   the ratio at the check's edge over windows, and the ends of its interval, by root finding.
-  level_gauge      log e-value and log evidence of safety of a gauge after its whole series; effect and interval.
   level_amounts    log e-value after each block of amounts of single requests.
   level_exchanged  amounts, of which any may be the canary's: in how many ways. The mean over all may not be above before.
   mix_window       log e-value and evidence of safety after one window; index of stability and interval, chance by chi2.
@@ -283,52 +281,6 @@ def null_multivariate():
     return cases
 
 
-def latency_window():
-    worse_bets, worse_ratios, shifted = [(2.0, 0.0), (8.0, 0.1)], [1.4, 2.5, 8.0], [0.06, 0.16, 0.4]
-    ranges, stakes = [(0.15, 0.55), (0.035, 0.15), (0.006, 0.035), (0.0002, 0.006)], [0.2, 0.075, 0.075, 0.15, 0.15]
-    cases = []
-    while len(cases) < N:
-        m, safe, q = margin(), of(2, 3), 10 ** rng.uniform(-3.3, -0.4)
-        control, canary = theta_totals()
-        a, s = rng.binomial(control, q), rng.binomial(canary, min(1, q * of(0.5, 1, 2, 4)))
-        k, n, theta = a + s, control + canary, canary / (control + canary)
-        q = k / n
-        # The scores of the crate are good to 4.5e-4, so nothing may hang on a range's end.
-        if k == 0 or k == n or any(abs(math.log(q / end)) < 1e-6 for pair in ranges for end in pair):
-            continue
-        at = lambda odds: share(odds / (1 - q + odds * q), theta)
-        asked = max(0.15 * math.log(m), 0.03)
-        fed = 0.7 + 0.3 / 240
-        wealth = 0.3 - 0.3 / 240
-        per_shift = stats.norm.pdf(stats.norm.ppf(q)) / (q * (1 - q))
-        for slot, stake in enumerate(stakes):
-            is_used = slot == 0 or ranges[slot - 1][0] <= q < ranges[slot - 1][1]
-            if not is_used:
-                wealth += fed * stake
-                continue
-            odds = m if slot == 0 else math.exp(asked * per_shift)
-            pi = at(odds)
-            for worse, clustered in worse_bets:
-                events = k / (1 + (k - 1) * clustered)
-                bet = min((at(odds * worse) - pi) * events / (pi * (1 - pi)), 0.9 / pi)
-                wealth += fed * stake / 5 * min(1 + bet * (s / k - pi), 10)
-            for worse in worse_ratios:
-                wealth += fed * stake / 5 * math.exp(min(log_ratio(s, k, at(odds * worse), pi), LN10))
-        both = np.array([n - k, k], dtype=float)
-        scores = stats.norm.ppf((np.cumsum(both) - both / 2) / n)
-        tilt = lambda shift: np.exp(shift * scores) * n / (both * np.exp(shift * scores)).sum()
-        for more in shifted:
-            to, by = share(tilt(asked + more), theta), share(tilt(asked), theta)
-            log = log_ratio(canary - s, n - k, to[0], by[0]) + log_ratio(s, k, to[1], by[1])
-            wealth += fed * 0.35 / 3 * math.exp(min(log, LN10))
-        log_e = min(math.log(wealth), 3.0)
-        less = [math.exp(min(log_ratio(s, k, at(safe**power), at(safe)), LN10)) for power in (0, 0.3, 0.6)]
-        log_safe = math.log(max(sum(less) / 3, 1e-300))
-        if log_safe > -60:
-            cases.append(case([log_e, log_safe], m=m, safe=safe, block=[a, control, s, canary]))
-    return cases
-
-
 def latency_effect():
     cases = []
     while len(cases) < N:
@@ -369,52 +321,6 @@ def gauge_noise(steps_one, steps_two):
     is_steady = normal >= 12 and normal >= 0.03 * weight
     kept = min(max(told + error, 0), 0.995 if is_steady else 0.9)
     return kept, one * (1 + kept) * (1 + 4 / weight), is_steady, 2 / math.sqrt(weight)
-
-
-def level_gauge():
-    cases = []
-    while len(cases) < N:
-        length, m, safe = int(rng.integers(12, 36)), of(1.05, 1.1, 1.25, 1.5), of(2, 3)
-        memory, noise, shift = of(0, 0.5, 0.9), of(1, 4, 10), of(0, 0, 5, 15, 40)
-        series = np.zeros((2, length))
-        for t in range(length):
-            series[:, t] = memory * (series[:, t - 1] if t else 0) + rng.normal(0, noise * math.sqrt(1 - memory**2), 2)
-        control, canary = np.array(short(series + 50 + np.array([[0], [shift]]), 4))
-        d = canary - control
-        one, two = np.diff(d) ** 2 / 2, (d[2:] - d[:-2]) ** 2 / 2
-        # The onset of a regression would be clipped; these series have none.
-        usual = 24 * np.cumsum(one)[3:] / np.arange(4, length)
-        if (one[4:] > usual[:-1]).any() or (two[3:] > usual[:-1]).any():
-            continue
-        cells = [[Fed(0.125) for _ in range(4)], [Fed(0.25) for _ in range(4)]]
-        waiting = 0.5
-        for t in range(1, length):
-            known = gauge_noise(one[: t - 1], two[: max(t - 2, 0)])
-            if known is None:
-                continue
-            kept, fresh, is_steady, _ = known
-            level = abs(forgetful(control[: t + 1], 12))
-            deviation = max(math.sqrt(1.3 * fresh), 0.002 * max(level, abs(canary[t])))
-            tolerated = max((m - 1) * level, 0.1 * math.sqrt(fresh / (1 - kept**2)))
-            new = d[t] - kept * d[t - 1]
-            looks = (new - (1 - kept) * tolerated) / deviation, ((1 - kept) * (safe - 1) * level - new) / deviation
-            fed = [waiting / 240 / 4, 0.0]
-            waiting *= 1 - 1 / 240
-            for y, stakes, stake in zip(looks, cells, fed):
-                up = [1 + b * y + (b * y) ** 2 / 2 if y >= 0 else 1 / (1 - b * y + (b * y) ** 2 / 2) for b in (0.15, 0.4, 0.9)]
-                pays = [f * math.exp(-b * b / 2) for f, b in zip(up, (0.15, 0.4, 0.9))]
-                pays.append((1 + y) ** 2 / 2 if y > -1 else 0.0)
-                for cell, pay in zip(stakes, pays):
-                    cell.feed(stake, math.log(max(min(pay, 4.0 if is_steady else 1.3), 1e-300)))
-        logs = [math.log(sum(c.sum() for c in cells[0]) + waiting), math.log(sum(c.sum() for c in cells[1]))]
-        kept, fresh, is_steady, error = gauge_noise(one, two)
-        if not is_steady or max(logs) > 18:
-            continue
-        run = math.sqrt(fresh) / max(1 - kept - error, 0.01)
-        radius = run * math.sqrt(2 * (length + 20) * math.log(math.sqrt((length + 20) / 20) / 0.025)) / length
-        out = [*logs, d.mean(), d.mean() - radius, d.mean() + radius]
-        cases.append(case(out, m=m, safe=safe, control=control, canary=canary))
-    return cases
 
 
 def amounts(length):
@@ -862,9 +768,7 @@ SECTIONS = [
     count_test,
     count_effect,
     share_process,
-    latency_window,
     latency_effect,
-    level_gauge,
     level_amounts,
     level_exchanged,
     mix_window,
