@@ -368,7 +368,7 @@ async fn a_plan_is_made_for_any_diff_that_git_writes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_plan_at_a_known_traffic_says_what_each_stage_could_see() {
-    let ladder = &[("1%", "10s"), ("10%", "1m"), ("50%", "5m"), ("100%", "1s")];
+    let ladder = &[("1%", "10s"), ("10%", "1m"), ("50%", "2m"), ("100%", "1s")];
     let house = House::build(Furnishing { ladder, ..Furnishing::default() }).await;
     let diff = house.pull(7).diff;
     let of = |more: &[&str]| plan(&house, diff.as_bytes(), more);
@@ -380,7 +380,7 @@ async fn a_plan_at_a_known_traffic_says_what_each_stage_could_see() {
         "errors on /checkout: 20 requests/s, 0.1% bad, which is assumed",
         "Stage 1: 1% for 10s\n",
         "BLIND to errors 2x in 10s: that takes ",
-        "Stage 3: 50% for 5m\n",
+        "Stage 3: 50% for 2m\n",
         "No control is left",
     ] {
         assert!(out.contains(words), "no {words:?} in {out}");

@@ -16,6 +16,8 @@ use std::{
     fs::{self, File, TryLockError},
     io::{self, BufWriter, Read as _},
     path::{Path, PathBuf},
+    thread,
+    time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
@@ -26,6 +28,9 @@ use super::Error;
 pub const DIRECTORY_FORMAT: u32 = 1;
 
 const LOCK: &str = "lock";
+/// How often, and how long apart, the lock is tried before the folder counts as in use: half a second in all.
+const LOCK_TRIES: u32 = 25;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 const MARKER: &str = "journal.json";
 const RESTORING: &str = "restoring";
 /// What the name of a file ends in while it is being written.
@@ -160,11 +165,16 @@ fn take(dir: &Path) -> Result<File, Error> {
     let mut options = File::options();
     let options = options.create(true).truncate(false).write(true);
     let file = options.open(&path).map_err(Error::io("open", &path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(Error::InUse { dir: dir.to_owned() }),
-        Err(TryLockError::Error(error)) => Err(Error::io("lock", &path)(error)),
+    // A process that was just forked holds every lock of its parent until it becomes another program: what is in use
+    // for a moment only is not in use.
+    for _ in 0..LOCK_TRIES {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) => thread::sleep(LOCK_PAUSE),
+            Err(TryLockError::Error(error)) => return Err(Error::io("lock", &path)(error)),
+        }
     }
+    Err(Error::InUse { dir: dir.to_owned() })
 }
 
 fn read_marker(dir: &Path) -> Result<Option<Marker>, Error> {

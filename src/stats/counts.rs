@@ -36,6 +36,7 @@
 //! for one if telemetry does not tell tenants apart.
 
 mod portion;
+mod pulse;
 mod share_betting;
 pub(super) mod share_process;
 mod strata;
@@ -47,6 +48,7 @@ use serde::{Deserialize, Serialize};
 
 use self::{
     portion::{Portion, portions},
+    pulse::{Pulse, rate},
     strata::Pooled,
 };
 use super::{
@@ -89,25 +91,12 @@ const SURGE_LOG_SD: f64 = 0.3;
 const SURGE_SECONDS: f64 = 300.0;
 /// Growth of the proof of safety in 15 seconds, as a logarithm.
 const PACE_OF_SAFETY: f64 = 2.0;
-/// Control's rate is followed with these memories, in seconds: now, lately, and usually.
-const NOW_SECONDS: f64 = 30.0;
-const LATELY_SECONDS: f64 = 240.0;
-const USUALLY_SECONDS: f64 = 3600.0;
 
 /// A part of the canary that is left out of one process.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct LeftOut {
     pod: u32,
     process: ShareProcess,
-}
-
-/// Control's bad events per second and canary-sized unit: how fast they come.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-struct Pulse {
-    /// Bad events and requests of control, with the memories above.
-    now: (f32, f32),
-    lately: (f32, f32),
-    usually: (f32, f32),
 }
 
 /// Running sums for the estimate and its interval.
@@ -354,31 +343,8 @@ fn seconds_of(span: Duration) -> f64 {
     span.as_secs_f64().clamp(0.001, 86_400.0)
 }
 
-fn rate(sums: (f32, f32)) -> Option<f64> {
-    (sums.1 > 0.0).then(|| f64::from(sums.0) / f64::from(sums.1))
-}
-
 fn shortened(name: &Text) -> Text {
     Text::new(name.as_str().chars().take(40).collect::<String>())
-}
-
-impl Pulse {
-    fn follow(&mut self, control: Counts, seconds: f64, usual_max: f64) {
-        let usual_bad = if usual_max > 0.0 {
-            (control.bad as f64).min(usual_max * control.total as f64)
-        } else {
-            control.bad as f64
-        };
-        for (sums, memory, bad) in [
-            (&mut self.now, NOW_SECONDS, control.bad as f64),
-            (&mut self.lately, LATELY_SECONDS, control.bad as f64),
-            (&mut self.usually, USUALLY_SECONDS, usual_bad),
-        ] {
-            let keep = (-seconds / memory).exp();
-            sums.0 = (f64::from(sums.0) * keep + bad).min(1e30) as f32;
-            sums.1 = (f64::from(sums.1) * keep + control.total as f64).min(1e30) as f32;
-        }
-    }
 }
 
 impl SequentialTest for CountTest {
