@@ -54,7 +54,7 @@ fn methods() -> Vec<Method> {
     vec![
         Method::ours(
             "tollgate",
-            "as shipped: 1.25 times as many slow ones are tolerated, pods and endpoints are told apart",
+            "1.25 times as many slow ones are tolerated (1.1 by default), pods and endpoints are told apart",
             Some(ALPHA),
         ),
         Method::ours(BLIND, "as shipped, where telemetry cannot tell pods and endpoints apart", Some(ALPHA)),
