@@ -99,19 +99,19 @@ impl Bench {
                     self.handle(Event::ChangeFetched { request, change });
                 }
                 Effect::Draft { request, rollout, .. } => {
-                    let draft = Ok(Draft {
-                        checks: checks(CHECKS - MANDATORY, Origin::Heuristic),
-                        way_back: tollgate::domain::WayBack::Open,
-                        notes: Vec::new(),
-                    });
-                    self.handle(Event::Drafted { request, rollout, draft });
+                    let draft = Ok(Box::new(Draft::by_rules(
+                        checks(CHECKS - MANDATORY, Origin::Heuristic),
+                        tollgate::domain::WayBack::Open,
+                        Vec::new(),
+                    )));
+                    self.handle(Event::Drafted { request, rollout, draft, conversation: None });
                 }
                 Effect::Shift { request, shift } => {
                     let (rollout, read): (RolloutId, Exposure) = (shift.get().rollout, shift.get().to.clone());
                     self.handle(Event::Shifted { request, rollout, read: Ok(read) });
                 }
                 Effect::Measure { .. } => measures.push(effect),
-                Effect::Announce(_) => {}
+                Effect::Advise { .. } | Effect::Narrate { .. } | Effect::Announce(_) => {}
             }
         }
         measures

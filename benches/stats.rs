@@ -12,8 +12,8 @@ use std::{
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use tollgate::{
     domain::{
-        Check, CheckName, Counts, Direction, Histogram, Origin, Part, PartKind, Reading, Selector, Sli, Tally, Text,
-        Weight,
+        Aim, Check, CheckName, Counts, Direction, Histogram, Origin, Part, PartKind, Reading, Selector, Sli, Tally,
+        Text, Weight,
     },
     stats::{self, Block, Calibration, Running, SequentialTest, Setting},
 };
@@ -87,6 +87,7 @@ fn check(sli: Sli) -> Check {
         direction: Direction::HigherIsWorse,
         ratio_max: 1.25,
         limit: None,
+        aim: Aim::Guard,
         weight: Weight::Critical,
         origin: Origin::Slo,
         rationale: Text::default(),

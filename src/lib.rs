@@ -17,17 +17,20 @@
 //! | 6 | [`cli`] | the composition root and one file a subcommand | all |
 //! | 5 | [`web`] | webhooks and OFREP in, HTTP API, dashboard, `/metrics` | domain, rollout, daemon, forge, traffic |
 //! | 5 | [`eval`] | generated noise and rivals' methods: how good the decisions are | domain, stats, sim |
-//! | 4 | [`daemon`] | the live world: clock, inbox, dispatch of effects to the wings | domain, plan, rails, rollout, journal, wings |
+//! | 4 | [`daemon`] | the live world: clock, inbox, dispatch of effects to the wings | domain, plan, rails, rollout, journal, agent, tools, wings |
 //! | 4 | [`sim`] | the virtual world: jumping clock, generated service, seeded faults | domain, plan, rollout |
+//! | 3 | [`agent`] | the loop between prompt, model and tools; ends in a draft or in advice | domain, plan, tools, untrusted |
+//! | 3 | [`tools`] | what the model may reach for: readers only | domain, plan, stats, forge, telemetry, untrusted |
 //! | 3 | [`config`] | what was written becomes what is meant; refuses before anything starts | domain, plan, rollout, stats |
 //! | 3 | [`journal`] | the append-only record; a fleet is its fold | domain, rollout |
 //! | 3 | [`telemetry`] | reads SLIs; a file a provider | domain |
 //! | 3 | [`traffic`] | moves exposure; a file an actuator | domain, rails |
-//! | 3 | [`forge`] | GitHub: merged pull requests and their diffs | domain |
+//! | 3 | [`forge`] | GitHub: merged pull requests and their diffs | domain, untrusted |
 //! | 2 | [`rollout`] | the state machine of one rollout, the fleet, the judge, the one loop | domain, plan, stats, rails |
 //! | 1 | [`stats`] | tallies in, evidence out | domain |
 //! | 1 | [`rails`] | proposed verdict and case in; `Cleared` or objections out | domain |
 //! | 1 | [`plan`] | checks from a diff; admission: a draft becomes a plan | domain |
+//! | 1 | [`untrusted`] | strangers' text: secrets masked, the invisible made visible, markdown defused | domain |
 //! | 0 | [`domain`] | the words: plain values | - |
 //!
 //! `tests/tidy.rs` holds this table and reads the sources to enforce it.
@@ -38,6 +41,7 @@
 //! - Absence is a value ([`domain::Absence`]) and never expands a rollout.
 //! - What comes from outside is bounded where it enters, and a vendor's types stay in that vendor's file.
 
+pub mod agent;
 pub mod cli;
 pub mod config;
 pub mod daemon;
@@ -51,5 +55,7 @@ pub mod rollout;
 pub mod sim;
 pub mod stats;
 pub mod telemetry;
+pub mod tools;
 pub mod traffic;
+pub mod untrusted;
 pub mod web;

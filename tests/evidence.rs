@@ -12,8 +12,8 @@ use rand::{SeedableRng, rngs::StdRng};
 use rand_distr::{Binomial, Distribution, Normal, Poisson};
 use tollgate::{
     domain::{
-        Check, CheckName, Counts, Direction, Histogram, Origin, Part, PartKind, Reading, Selector, Sli, Tally, Text,
-        Weight,
+        Aim, Check, CheckName, Counts, Direction, Histogram, Origin, Part, PartKind, Reading, Selector, Sli, Tally,
+        Text, Weight,
     },
     stats::{self, Block, Calibration, Running, SequentialTest, Setting},
 };
@@ -37,6 +37,7 @@ fn check(kind: &str, direction: Direction) -> Check {
         direction,
         ratio_max: 1.1,
         limit: None,
+        aim: Aim::Guard,
         weight: Weight::Critical,
         origin: Origin::Slo,
         rationale: Text::default(),

@@ -6,10 +6,10 @@ use std::{collections::BTreeSet, fs, path::Path, time::Instant};
 use proptest::prelude::*;
 use tollgate::{
     domain::{
-        Catalogue, CatalogueEntry, Check, CheckName, Diff, Direction, FileDiff, HardLimit, Line, LineKind, Match,
+        Aim, Catalogue, CatalogueEntry, Check, CheckName, Diff, Direction, FileDiff, HardLimit, Line, LineKind, Match,
         Origin, Selector, Sli, Split, Text, TouchKind, WayBack, Weight,
     },
-    plan::{Bounds, Draft, Trial, admit, heuristic_draft},
+    plan::{Bounds, Draft, Touched, Trial, admit, heuristic_draft},
 };
 
 const SERVED: &[&str] = &["ratio", "latency", "events_per_traffic"];
@@ -78,13 +78,14 @@ fn bounds(proposed_max: usize) -> Bounds {
         direction: Direction::HigherIsWorse,
         ratio_max: 1.5,
         limit: Some(HardLimit { bad_share_max: 0.1, total_min: 100, bad_min: 5 }),
+        aim: Aim::Guard,
         weight: Weight::Critical,
         origin: Origin::Slo,
         rationale: Text::default(),
         lines: Vec::new(),
         split: Split::default(),
     };
-    Bounds { catalogue: catalogue(), mandatory: vec![objective], proposed_max, ratio_max: 2.0 }
+    Bounds { catalogue: catalogue(), mandatory: vec![objective], proposed_max, ratio_max: 2.0, ..Bounds::default() }
 }
 
 /// What is expected of one file under `tests/diffs`.
@@ -213,7 +214,7 @@ fn whatever_is_drafted_is_admitted() {
     for Case { file, .. } in CASES {
         let draft = draft_of(file);
         let proposed = draft.checks.len();
-        let admission = admit(draft, &bounds(24), SERVED, |_| Trial::default());
+        let admission = admit(draft, &bounds(24), Touched::NOTHING, SERVED, |_| Trial::default());
         // The objective stands for the errors of all traffic already.
         let same = "another check measures the same";
         let refused: Vec<_> = admission.rejections.iter().filter(|refused| refused.why.as_str() != same).collect();
@@ -394,7 +395,7 @@ proptest! {
         let draft = heuristic_draft(&diff, &catalogue());
         prop_assert_eq!(&draft, &heuristic_draft(&diff, &catalogue()), "the same diff gives the same draft");
         let bounds = bounds(proposed_max);
-        let plan = admit(draft, &bounds, SERVED, |_| Trial::default()).plan;
+        let plan = admit(draft, &bounds, Touched::NOTHING, SERVED, |_| Trial::default()).plan;
         prop_assert_eq!(&plan.checks()[..1], &bounds.mandatory[..]);
         let proposed = &plan.checks()[1..];
         prop_assert!(proposed.len() <= proposed_max);

@@ -237,10 +237,11 @@ fn any_event() -> impl Strategy<Value = Event> {
         3 => (request.clone(), rollout.clone(), any::<bool>()).prop_map(|(request, rollout, fails)| Event::Drafted {
             request,
             rollout,
+            conversation: None,
             draft: if fails {
                 Err(Text::new("no"))
             } else {
-                Ok(Draft { checks: Vec::new(), way_back: WayBack::Open, notes: Vec::new() })
+                Ok(Box::new(Draft::by_rules(Vec::new(), WayBack::Open, Vec::new())))
             },
         }),
         6 => (request.clone(), rollout.clone(), share(), 0..3_u8).prop_map(|(request, rollout, share, how)| Event::Shifted {
@@ -294,7 +295,11 @@ proptest! {
                 match effect {
                     Effect::Shift { shift, .. } => prop_assert!(!(kill_switch && shift.get().raises())),
                     Effect::Announce(Notice { text, .. }) => prop_assert!(!text.as_str().starts_with("stopped:"), "{text}"),
-                    Effect::FetchChange { .. } | Effect::Draft { .. } | Effect::Measure { .. } => {}
+                    Effect::FetchChange { .. }
+                    | Effect::Draft { .. }
+                    | Effect::Advise { .. }
+                    | Effect::Narrate { .. }
+                    | Effect::Measure { .. } => {}
                 }
             }
             if i == cut {
@@ -323,14 +328,14 @@ fn the_snapshot_format_is_raised_when_the_fleet_changes() {
         let event = match effect {
             Effect::FetchChange { request, .. } => Event::ChangeFetched { request, change: Ok(Arc::clone(change)) },
             Effect::Draft { request, rollout, .. } => {
-                let draft = Draft { checks: Vec::new(), way_back: WayBack::Open, notes: Vec::new() };
-                Event::Drafted { request, rollout, draft: Ok(draft) }
+                let draft = Draft::by_rules(Vec::new(), WayBack::Open, Vec::new());
+                Event::Drafted { request, rollout, draft: Ok(Box::new(draft)), conversation: None }
             }
             Effect::Shift { request, shift } => {
                 let (rollout, read) = (shift.get().rollout, Ok(shift.get().to.clone()));
                 Event::Shifted { request, rollout, read }
             }
-            Effect::Measure { .. } | Effect::Announce(_) => continue,
+            Effect::Advise { .. } | Effect::Narrate { .. } | Effect::Measure { .. } | Effect::Announce(_) => continue,
         };
         open.extend(fleet.handle(&Stamped { at, event }));
     }

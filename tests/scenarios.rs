@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tollgate::{
     domain::*,
     plan::Draft,
-    rollout::{Deployed, Effect, Event, Fleet, Policy, ServicePolicy, ShiftError},
+    rollout::{Deployed, Effect, Event, Fleet, Policy, RiskBake, ServicePolicy, ShiftError},
     sim::scenario,
 };
 const S: Duration = Duration::from_secs(1);
@@ -65,6 +65,8 @@ fn service(autonomy: Autonomy) -> ServicePolicy {
         pod_incident: Duration::ZERO,
         safe_ratio: 2.0,
         bake_time_shown_safe: None,
+        model: None,
+        risk_bake: RiskBake::default(),
     }
 }
 fn policy(autonomy: Autonomy) -> Arc<Policy> {
@@ -153,9 +155,10 @@ impl World {
                 Effect::FetchChange { request, pull_request, .. } => {
                     self.ev(Event::ChangeFetched { request, change: Ok(Arc::new(change(pull_request))) })
                 }
+                Effect::Advise { .. } | Effect::Narrate { .. } => {}
                 Effect::Draft { request, rollout, .. } => {
-                    let d = Draft { checks: self.checks.clone(), way_back: self.way_back.clone(), notes: vec![] };
-                    self.ev(Event::Drafted { request, rollout, draft: Ok(d) })
+                    let d = Draft::by_rules(self.checks.clone(), self.way_back.clone(), vec![]);
+                    self.ev(Event::Drafted { request, rollout, draft: Ok(Box::new(d)), conversation: None })
                 }
                 Effect::Shift { request, shift } => {
                     let s = shift.get();

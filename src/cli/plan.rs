@@ -69,7 +69,8 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         (None, None) => anyhow::bail!("name a --diff or a --pull-request"),
     };
     let draft = plan::heuristic_draft(&diff, &service.bounds.catalogue);
-    let admission = plan::admit(draft, &service.bounds, &stats::served(), |_| plan::Trial::default());
+    let admission =
+        plan::admit(draft, &service.bounds, plan::Touched::NOTHING, &stats::served(), |_| plan::Trial::default());
     let stages = outlook::of(service, admission.plan.checks(), &args.requests_per_second, &args.bad_rate)?;
     if args.json {
         println!("{}", serde_json::to_string_pretty(&Written { admission, stages })?);

@@ -11,7 +11,9 @@ use super::{
     written::{self, SliKind},
 };
 use crate::{
-    domain::{Catalogue, CatalogueEntry, Check, CheckName, Direction, HardLimit, Origin, Selector, Sli, Text, Weight},
+    domain::{
+        Aim, Catalogue, CatalogueEntry, Check, CheckName, Direction, HardLimit, Origin, Selector, Sli, Text, Weight,
+    },
     plan::Bounds,
     stats,
 };
@@ -47,7 +49,7 @@ impl Reading<'_> {
             self.problems.add(&slos_key, what, fix);
         }
         let mandatory = self.mandatory(&slos_key, slos, &slis_key, &entries);
-        Bounds { catalogue: Catalogue { entries, traffic }, mandatory, proposed_max, ratio_max }
+        Bounds { catalogue: Catalogue { entries, traffic }, mandatory, proposed_max, ratio_max, ..Bounds::default() }
     }
 
     fn catalogue(&mut self, key: &Key, written: &[written::Sli], traffic: Option<&Selector>) -> Vec<CatalogueEntry> {
@@ -238,6 +240,7 @@ impl Reading<'_> {
             direction,
             ratio_max: self.ratio(&ratio_key, written.ratio_max, default::SLO_RATIO_MAX, default::RATIO_MOST),
             limit: written.limit.as_ref().map(|limit| self.limit(&limit_key, limit)),
+            aim: Aim::Guard,
             weight: Weight::Critical,
             origin: Origin::Slo,
             rationale: Text::new(written.rationale.as_deref().unwrap_or(default::SLO_RATIONALE)),
@@ -258,7 +261,11 @@ impl Reading<'_> {
                 "bounds from above what is worse when there is less of it".to_owned(),
                 "remove it, or write direction = \"higher_is_worse\"",
             ),
-            Sli::Ratio { .. } | Sli::Latency { .. } | Sli::EventsPerTraffic { .. } => return,
+            Sli::Ratio { .. }
+            | Sli::Latency { .. }
+            | Sli::EventsPerTraffic { .. }
+            | Sli::Liveness { .. }
+            | Sli::Probe { .. } => return,
         };
         self.problems.add(key, what, fix);
     }

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     domain::{Autonomy, Repository, ServiceName},
-    rollout::{Deployed, ServicePolicy, Stage},
+    rollout::{Deployed, RiskBake, ServicePolicy, Stage},
 };
 
 /// Most globs of one service.
@@ -117,6 +117,8 @@ impl Reading<'_> {
             pod_incident,
             safe_ratio,
             bake_time_shown_safe,
+            model: None,
+            risk_bake: RiskBake::default(),
         })
     }
 

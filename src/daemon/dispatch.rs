@@ -71,18 +71,26 @@ impl Dispatch {
                     Event::ChangeFetched { request, change: change.map(Arc::new).map_err(fetch_error) }
                 });
             }
-            Effect::Draft { request, rollout, service, change } => {
+            Effect::Draft { request, rollout, service, change, .. } => {
                 let forge = Arc::clone(&self.wings.forge);
                 let catalogue = self.policy.services.get(&service).map(|service| service.bounds.catalogue.clone());
                 self.spawn(async move {
                     let diff = forge.diff(&change.repository, change.pull_request).await;
                     let draft = match (diff, catalogue) {
-                        (Ok(diff), Some(catalogue)) => Ok(plan::heuristic_draft(&diff, &catalogue)),
+                        (Ok(diff), Some(catalogue)) => Ok(Box::new(plan::heuristic_draft(&diff, &catalogue))),
                         (Err(error), _) => Err(Text::new(error.to_string())),
                         (Ok(_), None) => Err(Text::new(format!("service {service} is not configured any more"))),
                     };
-                    Event::Drafted { request, rollout, draft }
+                    Event::Drafted { request, rollout, draft, conversation: None }
                 });
+            }
+            Effect::Advise { request, rollout, .. } => {
+                let advice = Err(Text::new("no model is configured"));
+                self.spawn(async move { Event::Advised { request, rollout, advice, conversation: None } });
+            }
+            Effect::Narrate { request, rollout, .. } => {
+                let words = Err(Text::new("no model is configured"));
+                self.spawn(async move { Event::Narrated { request, rollout, words, conversation: None } });
             }
             Effect::Measure { request, rollout, service, control, canary, plan, after, through, no_later_than } => {
                 let provider = Arc::clone(&self.wings.telemetry);

@@ -226,13 +226,13 @@ mod tests {
                     Some(Event::ChangeFetched { request, change: Ok(Arc::new(change(repository))) })
                 }
                 Effect::Draft { request, rollout, .. } => {
-                    Some(Event::Drafted { request, rollout, draft: Err(Text::new("no diff")) })
+                    Some(Event::Drafted { request, rollout, draft: Err(Text::new("no diff")), conversation: None })
                 }
                 Effect::Shift { request, shift } => {
                     let shift = shift.get();
                     Some(Event::Shifted { request, rollout: shift.rollout, read: Ok(shift.to.clone()) })
                 }
-                Effect::Measure { .. } | Effect::Announce(_) => None,
+                Effect::Advise { .. } | Effect::Narrate { .. } | Effect::Measure { .. } | Effect::Announce(_) => None,
             }));
             entries.push(entry);
         }

@@ -34,6 +34,19 @@ pub enum Origin {
     Heuristic,
 }
 
+/// What a check looks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Aim {
+    /// Harm: its evidence speaks against the canary.
+    #[default]
+    Guard,
+    /// What the change is meant to improve: its evidence says that control is worse by more than `ratio_max`, so that the
+    /// improvement is there. It advises only: an improvement that fails to come is no reason to go back, and one that
+    /// comes is none to go on.
+    Improvement,
+}
+
 /// What a check may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -94,6 +107,9 @@ pub struct Check {
     pub ratio_max: f64,
     /// The absolute bound, where the service promises one.
     pub limit: Option<HardLimit>,
+    /// What it looks for.
+    #[serde(default)]
+    pub aim: Aim,
     /// What it may do.
     pub weight: Weight,
     /// Who asked for it.

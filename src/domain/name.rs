@@ -111,6 +111,41 @@ impl Text {
     }
 }
 
+/// Most bytes a [`Prose`] holds.
+pub const PROSE_BYTES_MAX: usize = 2_000;
+
+/// Words for people over several lines, at most [`PROSE_BYTES_MAX`] bytes, without control characters but line ends.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Prose(String);
+
+impl Prose {
+    /// Keeps what fits; control characters become spaces, and a cut is marked with an ellipsis.
+    pub fn new(words: impl AsRef<str>) -> Self {
+        let mut kept = String::new();
+        for c in words.as_ref().trim().chars() {
+            let c = if c != '\n' && (c.is_control() || is_bidi_control(c)) { ' ' } else { c };
+            if kept.len() + c.len_utf8() + '…'.len_utf8() > PROSE_BYTES_MAX {
+                kept.push('…');
+                break;
+            }
+            kept.push(c);
+        }
+        Self(kept)
+    }
+
+    /// The words.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<'de> Deserialize<'de> for Prose {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        String::deserialize(from).map(Self::new)
+    }
+}
+
 /// Characters that reorder what follows them on a screen: a known way to make a title say something else.
 fn is_bidi_control(c: char) -> bool {
     matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
@@ -141,6 +176,13 @@ mod tests {
         let long = Text::new("é".repeat(TEXT_BYTES_MAX));
         assert!(long.as_str().len() <= TEXT_BYTES_MAX && long.as_str().ends_with('…'));
         assert_eq!(Text::new(long.as_str()), long, "cutting twice changes nothing");
+    }
+
+    #[test]
+    fn prose_keeps_its_lines_and_is_bounded() {
+        assert_eq!(Prose::new(" a\nb\u{202e}\tc ").as_str(), "a\nb  c");
+        let long = Prose::new("é".repeat(PROSE_BYTES_MAX));
+        assert!(long.as_str().len() <= PROSE_BYTES_MAX && long.as_str().ends_with('…'));
     }
 
     #[test]

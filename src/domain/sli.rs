@@ -129,6 +129,19 @@ pub enum Sli {
         /// The label whose values are the categories.
         by: String,
     },
+    /// Whether something goes on at all: a consumer that consumes, a job that runs. Each reading of an arm in which the
+    /// series did not rise, or is not there, is bad; an arm that cannot be read is an absence, not a bad reading.
+    /// Tallied as [`super::Counts`] of readings.
+    Liveness {
+        /// A counter that rises while all is well.
+        series: Selector,
+    },
+    /// Requests of our own to the arm: those that were not answered as they should be among all. Tallied as
+    /// [`super::Counts`] of requests of ours.
+    Probe {
+        /// The probe's name in the configuration, which says where it goes and what is right.
+        probe: String,
+    },
 }
 
 impl Sli {
@@ -140,12 +153,14 @@ impl Sli {
             Self::EventsPerTraffic { .. } => "events_per_traffic",
             Self::Level { .. } => "level",
             Self::Mix { .. } => "mix",
+            Self::Liveness { .. } => "liveness",
+            Self::Probe { .. } => "probe",
         }
     }
 
-    /// Whether its tally counts requests or events, which stand for traffic; readings of a gauge do not.
+    /// Whether its tally counts requests or events, which stand for traffic; readings and requests of our own do not.
     pub const fn counts_requests(&self) -> bool {
-        !matches!(self, Self::Level { .. })
+        !matches!(self, Self::Level { .. } | Self::Liveness { .. } | Self::Probe { .. })
     }
 
     /// Every selector in it, for narrowing and for looking up which series are wanted.
@@ -156,6 +171,8 @@ impl Sli {
             Self::EventsPerTraffic { events, traffic } => vec![events, traffic],
             Self::Level { gauge } => vec![gauge],
             Self::Mix { counter, .. } => vec![counter],
+            Self::Liveness { series } => vec![series],
+            Self::Probe { .. } => Vec::new(),
         }
     }
 
@@ -172,6 +189,8 @@ impl Sli {
             }
             Self::Level { gauge } => Self::Level { gauge: narrow(gauge) },
             Self::Mix { counter, by } => Self::Mix { counter: narrow(counter), by: by.clone() },
+            Self::Liveness { series } => Self::Liveness { series: narrow(series) },
+            Self::Probe { probe } => Self::Probe { probe: probe.clone() },
         }
     }
 }
@@ -186,6 +205,8 @@ impl fmt::Display for Sli {
             Self::EventsPerTraffic { events, traffic } => write!(f, "{events} for each {traffic}"),
             Self::Level { gauge } => write!(f, "level of {gauge}"),
             Self::Mix { counter, by } => write!(f, "mix of {counter} by {by}"),
+            Self::Liveness { series } => write!(f, "whether {series} goes on rising"),
+            Self::Probe { probe } => write!(f, "probe {probe}"),
         }
     }
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::noise::{SCRAPE_SECONDS, Scrape};
 use crate::{
     domain::{
-        Check, CheckName, Counts, Direction, Evidence, Origin, Part, PartKind, Reading, Selector, Sli, Tally, Text,
-        Weight,
+        Aim, Check, CheckName, Counts, Direction, Evidence, Origin, Part, PartKind, Reading, Selector, Sli, Tally,
+        Text, Weight,
     },
     stats::{Block, Calibration, Running, SequentialTest, Setting},
 };
@@ -290,6 +290,7 @@ pub fn check(sli: Sli, ratio_max: f64) -> Check {
         direction: Direction::HigherIsWorse,
         ratio_max,
         limit: None,
+        aim: Aim::Guard,
         weight: Weight::Critical,
         origin: Origin::Slo,
         rationale: Text::default(),

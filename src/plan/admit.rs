@@ -9,13 +9,14 @@ mod narrowing;
 use serde::{Deserialize, Serialize};
 
 use self::narrowing::{extra, misspelt, narrows};
-use super::Draft;
+use super::{Draft, Source, Tried};
 use crate::domain::{
-    Catalogue, CatalogueEntry, Check, CheckId, CheckName, DiffLine, Direction, Origin, Sli, Text, WayBack, Weight,
+    Catalogue, CatalogueEntry, Change, Check, CheckId, CheckName, DiffLine, Direction, FileTouched, Origin, Risk, Sli,
+    Text, WayBack, Weight,
 };
 
 /// What a service lets a draft ask for.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Bounds {
     /// What can be measured. A proposed check may narrow an entry, or count a metric that the diff itself adds.
     pub catalogue: Catalogue,
@@ -25,6 +26,47 @@ pub struct Bounds {
     pub proposed_max: usize,
     /// The most lenient `ratio_max` a proposed check may have; a larger one is lowered to this.
     pub ratio_max: f64,
+    /// Whether a proposed check may measure what the catalogue does not name, where telemetry was seen to have it.
+    #[serde(default)]
+    pub beyond_catalogue: bool,
+    /// Probes that there are.
+    #[serde(default)]
+    pub probes: Vec<String>,
+    /// What the operator asks of changes to certain paths.
+    #[serde(default)]
+    pub path_rules: Vec<PathRule>,
+}
+
+/// What the operator asks of changes that touch certain paths: it holds whatever a draft says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PathRule {
+    /// Globs over paths; one that fits is enough.
+    pub paths: Vec<String>,
+    /// How risky such a change is at least.
+    pub risk: Risk,
+    /// Checks that its plan must have, besides those that every plan has.
+    pub checks: Vec<Check>,
+}
+
+/// The files that a change touches, by which the operator's rules know it.
+#[derive(Clone, Copy, Debug)]
+pub struct Touched<'a> {
+    /// The files.
+    pub files: &'a [FileTouched],
+    /// Whether there were more than could be read. Then every rule applies.
+    pub cut: bool,
+}
+
+impl Touched<'_> {
+    /// A change without files.
+    pub const NOTHING: Self = Self { files: &[], cut: false };
+}
+
+impl<'a> Touched<'a> {
+    /// The files of a change.
+    pub fn of(change: &'a Change) -> Self {
+        Self { files: &change.files, cut: change.files_cut }
+    }
 }
 
 /// What will be watched. Only [`admit`] makes one.
@@ -33,6 +75,14 @@ pub struct Plan {
     checks: Vec<Check>,
     way_back: WayBack,
     notes: Vec<Text>,
+    #[serde(default)]
+    risk: Risk,
+    #[serde(default)]
+    source: Source,
+    #[serde(default)]
+    tried: Vec<Tried>,
+    #[serde(default)]
+    uncovered: Vec<Text>,
 }
 
 impl Plan {
@@ -54,6 +104,26 @@ impl Plan {
     /// What a person should know of how it was made.
     pub fn notes(&self) -> &[Text] {
         &self.notes
+    }
+
+    /// How risky the change is taken to be.
+    pub fn risk(&self) -> Risk {
+        self.risk
+    }
+
+    /// Who made the draft it came from.
+    pub fn source(&self) -> &Source {
+        &self.source
+    }
+
+    /// How the proposed checks fared on the service's past.
+    pub fn tried(&self) -> &[Tried] {
+        &self.tried
+    }
+
+    /// Files of the diff that nobody looked at.
+    pub fn uncovered(&self) -> &[Text] {
+        &self.uncovered
     }
 }
 
@@ -105,7 +175,13 @@ const PATH_BYTES_MAX: usize = 1_000;
 /// Admits what is within `bounds`. `served` are the kinds of SLI ([`crate::domain::Sli::kind`]) that a statistical test
 /// exists for: a check nobody can decide would hold a rollout for ever. `trial` says how a check fared on the service's
 /// past: a proposed one that is noisy is let advise only, and of an objective that is noisy people are told.
-pub fn admit(draft: Draft, bounds: &Bounds, served: &[&str], trial: impl Fn(&Check) -> Trial) -> Admission {
+pub fn admit(
+    draft: Draft,
+    bounds: &Bounds,
+    _touched: Touched<'_>,
+    served: &[&str],
+    trial: impl Fn(&Check) -> Trial,
+) -> Admission {
     let mut checks = bounds.mandatory.clone();
     let mut rejections = Vec::new();
     let mut noisy: Vec<String> = Vec::new();
@@ -153,7 +229,8 @@ pub fn admit(draft: Draft, bounds: &Bounds, served: &[&str], trial: impl Fn(&Che
         WayBack::Open => WayBack::Open,
         WayBack::OneWay { why, lines } => WayBack::OneWay { why, lines: kept_lines(lines) },
     };
-    Admission { plan: Plan { checks, way_back, notes }, rejections }
+    let (risk, source, tried, uncovered) = (draft.risk, draft.source, draft.tried, draft.uncovered);
+    Admission { plan: Plan { checks, way_back, notes, risk, source, tried, uncovered }, rejections }
 }
 
 fn would_have(Trial { alarms, rollouts }: Trial) -> String {
@@ -240,7 +317,7 @@ mod tests {
         narrowing::{MATCHERS_MAX, VALUES_MAX, WORD_BYTES_MAX},
         *,
     };
-    use crate::domain::{HardLimit, Match, Selector, Split};
+    use crate::domain::{Aim, HardLimit, Match, Selector, Split};
 
     const SERVED: &[&str] = &["ratio", "latency", "events_per_traffic"];
 
@@ -271,6 +348,7 @@ mod tests {
             direction: Direction::HigherIsWorse,
             ratio_max: 1.5,
             limit: None,
+            aim: Aim::Guard,
             weight: Weight::Critical,
             origin: Origin::Heuristic,
             rationale: Text::default(),
@@ -295,16 +373,16 @@ mod tests {
         let catalogue = Catalogue { entries, traffic: Some(Selector::metric("http_requests_total")) };
         let limit = Some(HardLimit { bad_share_max: 0.05, total_min: 100, bad_min: 5 });
         let objective = Check { origin: Origin::Slo, limit, lines: Vec::new(), ..check("objective", errors()) };
-        Bounds { catalogue, mandatory: vec![objective], proposed_max: 3, ratio_max: 2.0 }
+        Bounds { catalogue, mandatory: vec![objective], proposed_max: 3, ratio_max: 2.0, ..Bounds::default() }
     }
 
     fn draft(checks: Vec<Check>) -> Draft {
-        Draft { checks, way_back: WayBack::Open, notes: Vec::new() }
+        Draft::by_rules(checks, WayBack::Open, Vec::new())
     }
 
     /// The reason for refusing this check alone; empty when it is admitted.
     fn why(check: Check) -> String {
-        let admission = admit(draft(vec![check]), &bounds(), SERVED, |_| Trial::default());
+        let admission = admit(draft(vec![check]), &bounds(), Touched::NOTHING, SERVED, |_| Trial::default());
         admission.rejections.first().map(|rejection| rejection.why.to_string()).unwrap_or_default()
     }
 
@@ -323,7 +401,9 @@ mod tests {
         let mut bounds = bounds();
         bounds.proposed_max = 1;
         let admission =
-            admit(draft(vec![check("a", latency()), check("b", misses())]), &bounds, SERVED, |_| Trial::default());
+            admit(draft(vec![check("a", latency()), check("b", misses())]), &bounds, Touched::NOTHING, SERVED, |_| {
+                Trial::default()
+            });
         let names: Vec<_> = admission.plan.checks().iter().map(|check| check.name.as_str()).collect();
         assert_eq!(names, ["objective", "a"]);
         assert_eq!(admission.plan.check(CheckId(1)).unwrap().name.as_str(), "a");
@@ -336,7 +416,11 @@ mod tests {
     fn a_check_is_split_as_the_catalogue_says_whatever_the_draft_says() {
         let asked = Split { segments: Some("password".into()), tenants: Some("email".into()) };
         let draft_of = |sli| draft(vec![Check { split: asked.clone(), ..check("x", sli) }]);
-        let split = |sli| admit(draft_of(sli), &bounds(), SERVED, |_| Trial::default()).plan.checks()[1].split.clone();
+        let split = |sli| {
+            admit(draft_of(sli), &bounds(), Touched::NOTHING, SERVED, |_| Trial::default()).plan.checks()[1]
+                .split
+                .clone()
+        };
         let by_route = Split { segments: Some("route".into()), tenants: None };
         assert_eq!(split(latency()), by_route);
         assert_eq!(split(on_route(&errors())), by_route, "a narrower check is split as the entry");
@@ -350,16 +434,18 @@ mod tests {
     fn a_noisy_check_advises_only_and_a_noisy_objective_is_told_of() {
         let noisy = |alarms| move |_: &Check| Trial { alarms, rollouts: 40 };
         let critical = |admission: &Admission| admission.plan.checks()[1].weight == Weight::Critical;
-        let once = admit(draft(vec![check("a", latency())]), &bounds(), SERVED, noisy(1));
+        let once = admit(draft(vec![check("a", latency())]), &bounds(), Touched::NOTHING, SERVED, noisy(1));
         assert!(critical(&once) && once.plan.notes().is_empty(), "one alarm may be chance");
-        let twice = admit(draft(vec![check("a", latency())]), &bounds(), SERVED, noisy(2));
+        let twice = admit(draft(vec![check("a", latency())]), &bounds(), Touched::NOTHING, SERVED, noisy(2));
         assert!(!critical(&twice));
         assert_eq!(twice.plan.checks()[0].weight, Weight::Critical, "objectives are the operator's word");
         let notes: Vec<_> = twice.plan.notes().iter().map(|note| note.as_str()).collect();
         let told = "it would have rolled back 2 of 40 rollouts in which nothing had changed";
         assert_eq!(notes, [format!("the objective objective is noisy: {told}"), format!("a advises only: {told}")]);
-        let rarely =
-            admit(draft(vec![check("a", latency())]), &bounds(), SERVED, |_| Trial { alarms: 2, rollouts: 200 });
+        let rarely = admit(draft(vec![check("a", latency())]), &bounds(), Touched::NOTHING, SERVED, |_| Trial {
+            alarms: 2,
+            rollouts: 200,
+        });
         assert!(critical(&rarely), "one in a hundred is let pass");
     }
 
@@ -368,7 +454,10 @@ mod tests {
         let mut bounds = bounds();
         bounds.proposed_max = 1;
         let checks = vec![check("", latency()), check("kept", latency())];
-        assert_eq!(admit(draft(checks), &bounds, SERVED, |_| Trial::default()).plan.checks().len(), 2);
+        assert_eq!(
+            admit(draft(checks), &bounds, Touched::NOTHING, SERVED, |_| Trial::default()).plan.checks().len(),
+            2
+        );
     }
 
     #[test]
@@ -412,7 +501,8 @@ mod tests {
         refused(check("ratio", gauge), "mine is not in the service's catalogue");
         let mut bounds = bounds();
         bounds.catalogue.traffic = None;
-        let admission = admit(draft(vec![check("added", added(all()))]), &bounds, SERVED, |_| Trial::default());
+        let admission =
+            admit(draft(vec![check("added", added(all()))]), &bounds, Touched::NOTHING, SERVED, |_| Trial::default());
         assert_eq!(admission.rejections.len(), 1, "without a unit of traffic there is nothing to count against");
     }
 
@@ -430,7 +520,10 @@ mod tests {
     fn the_same_is_measured_once() {
         refused(check("again", errors()), "another check measures the same");
         let twice = vec![check("a", latency()), check("b", latency())];
-        assert_eq!(admit(draft(twice), &bounds(), SERVED, |_| Trial::default()).plan.checks().len(), 2);
+        assert_eq!(
+            admit(draft(twice), &bounds(), Touched::NOTHING, SERVED, |_| Trial::default()).plan.checks().len(),
+            2
+        );
     }
 
     #[test]
@@ -463,7 +556,8 @@ mod tests {
         for (asked, given) in [(1.0, 1.0), (1.9, 1.9), (2.0, 2.0), (50.0, 2.0), (0.2, 1.0), (-3.0, 1.0)] {
             let asked = Check { ratio_max: asked, ..check("x", latency()) };
             assert_eq!(
-                admit(draft(vec![asked]), &bounds(), SERVED, |_| Trial::default()).plan.checks()[1].ratio_max,
+                admit(draft(vec![asked]), &bounds(), Touched::NOTHING, SERVED, |_| Trial::default()).plan.checks()[1]
+                    .ratio_max,
                 given
             );
         }
@@ -473,7 +567,7 @@ mod tests {
     fn a_draft_makes_no_limit_moves_none_and_passes_for_no_objective() {
         let limit = Some(HardLimit { bad_share_max: 1.0, total_min: 0, bad_min: 0 });
         let proposed = Check { limit, origin: Origin::Slo, ..check("x", latency()) };
-        let plan = admit(draft(vec![proposed]), &bounds(), SERVED, |_| Trial::default()).plan;
+        let plan = admit(draft(vec![proposed]), &bounds(), Touched::NOTHING, SERVED, |_| Trial::default()).plan;
         assert_eq!((plan.checks()[1].limit, plan.checks()[1].origin), (None, Origin::Model));
         assert_eq!(plan.checks()[0], bounds().mandatory[0]);
     }
@@ -516,12 +610,12 @@ mod tests {
     fn what_a_plan_keeps_of_a_draft_is_bounded() {
         let line = |n| DiffLine { path: "a.sql".into(), line: n };
         let lines: Vec<_> = (1..=100).map(line).collect();
-        let draft = Draft {
-            checks: vec![Check { lines: lines.clone(), ..check("x", latency()) }; PROPOSALS_MAX + 5],
-            way_back: WayBack::OneWay { why: Text::new("drops"), lines },
-            notes: vec![Text::new("note"); NOTES_MAX + 1],
-        };
-        let Admission { plan, rejections } = admit(draft, &bounds(), SERVED, |_| Trial::default());
+        let draft = Draft::by_rules(
+            vec![Check { lines: lines.clone(), ..check("x", latency()) }; PROPOSALS_MAX + 5],
+            WayBack::OneWay { why: Text::new("drops"), lines },
+            vec![Text::new("note"); NOTES_MAX + 1],
+        );
+        let Admission { plan, rejections } = admit(draft, &bounds(), Touched::NOTHING, SERVED, |_| Trial::default());
         assert_eq!(plan.checks()[1].lines.len(), LINES_MAX);
         assert_eq!(rejections.len(), PROPOSALS_MAX - 1);
         let kept: Vec<_> = (1..=32).map(line).collect();
@@ -533,7 +627,8 @@ mod tests {
     #[test]
     fn a_refused_name_is_told_without_its_tricks() {
         let name = format!("{}\u{202e}\n", "a".repeat(10_000));
-        let admission = admit(draft(vec![check(&name, latency())]), &bounds(), SERVED, |_| Trial::default());
+        let admission =
+            admit(draft(vec![check(&name, latency())]), &bounds(), Touched::NOTHING, SERVED, |_| Trial::default());
         let told = admission.rejections[0].check.as_str();
         assert!(told.len() <= crate::domain::TEXT_BYTES_MAX && !told.contains('\n'), "{told}");
     }

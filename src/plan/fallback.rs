@@ -25,7 +25,7 @@ pub fn fallback(change: &Change, why: &Text) -> Draft {
         },
         None => WayBack::Open,
     };
-    Draft { checks: Vec::new(), way_back, notes: vec![why.clone()] }
+    Draft::by_rules(Vec::new(), way_back, vec![why.clone()])
 }
 
 fn looks_like_migration(path: &str) -> bool {

@@ -7,14 +7,18 @@
 mod admit;
 mod fallback;
 mod heuristic;
+mod path_class;
+mod tried;
 
-pub use admit::{Admission, Bounds, Plan, Rejection, Trial, admit};
+pub use admit::{Admission, Bounds, PathRule, Plan, Rejection, Touched, Trial, admit};
 pub use fallback::fallback;
 pub use heuristic::draft as heuristic_draft;
+pub use path_class::path_class;
+pub use tried::{Baseline, Fallback, Found, Power, Reason, Source, Standing, Tried};
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{Check, Text, WayBack};
+use crate::domain::{Check, Risk, Text, WayBack};
 
 /// What was proposed for one change and one service.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -25,4 +29,35 @@ pub struct Draft {
     pub way_back: WayBack,
     /// What else a person should know of how it was made.
     pub notes: Vec<Text>,
+    /// How risky the change is taken to be. The operator's rules can raise it further.
+    #[serde(default)]
+    pub risk: Risk,
+    /// Who made it.
+    #[serde(default)]
+    pub source: Source,
+    /// Metrics beyond the catalogue that its checks measure and that telemetry was seen to have.
+    #[serde(default)]
+    pub found: Found,
+    /// How its checks fared on the service's past, the refused ones included.
+    #[serde(default)]
+    pub tried: Vec<Tried>,
+    /// Files of the diff that nobody looked at, or parts of them; strangers' words.
+    #[serde(default)]
+    pub uncovered: Vec<Text>,
+}
+
+impl Draft {
+    /// A draft by plain rules.
+    pub fn by_rules(checks: Vec<Check>, way_back: WayBack, notes: Vec<Text>) -> Self {
+        Self {
+            checks,
+            way_back,
+            notes,
+            risk: Risk::Low,
+            source: Source::Heuristic,
+            found: Vec::new(),
+            tried: Vec::new(),
+            uncovered: Vec::new(),
+        }
+    }
 }

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::Policy;
 use crate::{
     domain::{
-        Change, Command, Exposure, Measurement, Notice, Person, Repository, RequestId, Revision, RolloutId,
-        ServiceName, Shift, Text, Timestamp,
+        Advice, Brief, Change, Command, Conversation, Exposure, Measurement, Notice, PastChange, Person, Prose,
+        Repository, RequestId, Revision, RolloutId, ServiceName, Shift, Story, Text, Timestamp,
     },
     plan::{Draft, Plan},
     rails::Cleared,
@@ -50,7 +50,34 @@ pub enum Event {
         /// The rollout it is for.
         rollout: RolloutId,
         /// What was proposed, or why nothing was.
-        draft: Result<Draft, Text>,
+        draft: Result<Box<Draft>, Text>,
+        /// What was said with a model on the way, masked; it decides nothing and is kept to be looked into.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        conversation: Option<Box<Conversation>>,
+    },
+    /// Reply to [`Effect::Advise`].
+    Advised {
+        /// The request.
+        request: RequestId,
+        /// The rollout.
+        rollout: RolloutId,
+        /// What was recommended, or why nothing was.
+        advice: Result<Advice, Text>,
+        /// What was said.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        conversation: Option<Box<Conversation>>,
+    },
+    /// Reply to [`Effect::Narrate`].
+    Narrated {
+        /// The request.
+        request: RequestId,
+        /// The rollout.
+        rollout: RolloutId,
+        /// The explanation, for people only, or why there is none.
+        words: Result<Prose, Text>,
+        /// What was said.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        conversation: Option<Box<Conversation>>,
     },
     /// A revision of a service is running and can take traffic.
     RevisionDeployed {
@@ -143,6 +170,32 @@ pub enum Effect {
         service: ServiceName,
         /// The change; its diff is fetched from the forge again.
         change: Arc<Change>,
+        /// The revision that everyone has, when it is known: the past that checks are tried on is its.
+        stable: Option<Revision>,
+        /// How earlier changes to the service ended, the newest first.
+        past: Arc<[PastChange]>,
+    },
+    /// Ask a model what it would do at a stage; answer [`Event::Advised`].
+    Advise {
+        /// To be named in the reply.
+        request: RequestId,
+        /// To be named in the reply.
+        rollout: RolloutId,
+        /// The service, for its budget; the model is not told.
+        service: ServiceName,
+        /// All that the model is told.
+        brief: Arc<Brief>,
+        /// Later than this the answer is not waited for.
+        no_later_than: Timestamp,
+    },
+    /// Have a model explain to people what happened; answer [`Event::Narrated`].
+    Narrate {
+        /// To be named in the reply.
+        request: RequestId,
+        /// To be named in the reply.
+        rollout: RolloutId,
+        /// All that the model is told.
+        story: Arc<Story>,
     },
     /// Move traffic; answer [`Event::Shifted`] with what is read back.
     Shift {

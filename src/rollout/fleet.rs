@@ -58,8 +58,8 @@ impl Fleet {
                 self.merged(merge, &mut effects);
             }
             Event::ChangeFetched { request, change } => self.fetched(*request, change, &mut effects),
-            Event::Drafted { request, rollout, draft } => {
-                let drafted = |r: &mut Rollout, desk: &mut Desk<'_>| r.drafted(draft.clone(), desk);
+            Event::Drafted { request, rollout, draft, .. } => {
+                let drafted = |r: &mut Rollout, desk: &mut Desk<'_>| r.drafted(draft.clone().map(|draft| *draft), desk);
                 self.reply(*rollout, &mut effects, |r| r.awaits_draft(*request), drafted);
             }
             Event::RevisionDeployed { service, revision, by } => {
@@ -73,6 +73,8 @@ impl Fleet {
             Event::Commanded { rollout, command, by } => {
                 self.with(*rollout, &mut effects, |r, desk| r.commanded(*command, by, desk));
             }
+            // Nothing is asked of a model in a rollout yet.
+            Event::Advised { .. } | Event::Narrated { .. } => {}
             Event::KillSwitch { on, by } => self.turn_kill_switch(*on, by, &mut effects),
             Event::WokeUp => {}
         }

@@ -29,5 +29,5 @@ mod view;
 pub use drive::{World, run};
 pub use event::{Effect, Event, FetchError, ShiftError};
 pub use fleet::Fleet;
-pub use policy::{Deployed, Policy, ServicePolicy, Stage};
+pub use policy::{Deployed, ModelMay, ModelPolicy, Policy, RiskBake, ServicePolicy, Stage};
 pub use view::{CheckView, FleetView, Moment, RolloutView, Sight, StageView};

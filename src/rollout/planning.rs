@@ -12,7 +12,7 @@ use super::{
     state::Rollout,
 };
 use crate::{
-    domain::{Autonomy, Outcome, RequestId, Revision, Severity, Text, WayBack},
+    domain::{Autonomy, Check, Outcome, RequestId, Revision, Severity, Text, WayBack},
     plan::{self, Draft},
     stats,
 };
@@ -27,6 +27,8 @@ impl Rollout {
             rollout: self.id,
             service: self.service.clone(),
             change: Arc::clone(&self.change),
+            stable: desk.lineage.stable().cloned(),
+            past: Arc::from([]),
         });
     }
 
@@ -44,7 +46,9 @@ impl Rollout {
         if let (WayBack::Open, Some(why)) = (&draft.way_back, desk.lineage.inherited()) {
             draft.way_back = WayBack::OneWay { why, lines: Vec::new() };
         }
-        let admission = plan::admit(draft, &desk.policy.bounds, &stats::served(), |check| desk.memory.trial(check));
+        let touched = plan::Touched::of(&self.change);
+        let trial = |check: &Check| desk.memory.trial(check);
+        let admission = plan::admit(draft, &desk.policy.bounds, touched, &stats::served(), trial);
         self.records =
             admission.plan.checks().iter().map(|check| Record::start(check, desk.memory.calibration(check))).collect();
         let mandatory = desk.policy.bounds.mandatory.len();

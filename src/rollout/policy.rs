@@ -30,6 +30,34 @@ pub enum Deployed {
     WhenTold,
 }
 
+/// What advice may do to a verdict.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ModelMay {
+    /// Only make it more careful.
+    #[default]
+    Hold,
+    /// Also lift an inconclusive stage to a promotion, with the least samples and past no rail.
+    BreakTies,
+}
+
+/// What a model is asked for, and what its word counts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ModelPolicy {
+    /// Whether it is asked for advice at a stage that the statistics leave open.
+    pub advises: bool,
+    /// Whether it explains to people how a rollout ended.
+    pub narrates: bool,
+    /// What its advice may do.
+    pub may: ModelMay,
+    /// Advice to roll back counts only where a check leans the same way at least this far: chance, per check, of a
+    /// harmless one leaning so far; larger than the rollout's `alpha`.
+    pub lean_alpha: f64,
+    /// How long advice is waited for.
+    #[serde(with = "millis")]
+    pub advise_within: Duration,
+}
+
 /// What the operator wants of one service.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ServicePolicy {
@@ -94,6 +122,27 @@ pub struct ServicePolicy {
     /// once that is shown; one longer than a stage's bake time never shortens that stage. `None`: none ends early.
     #[serde(default, with = "millis_option")]
     pub bake_time_shown_safe: Option<Duration>,
+    /// What a model is asked for in a rollout; `None` where it is not asked. (Who drafts is the daemon's business.)
+    #[serde(default)]
+    pub model: Option<ModelPolicy>,
+    /// How many times longer a risky change is baked, at least 1.
+    #[serde(default)]
+    pub risk_bake: RiskBake,
+}
+
+/// How many times longer a stage is baked, by the risk of the change.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RiskBake {
+    /// For one of medium risk.
+    pub medium: f64,
+    /// For one of high risk.
+    pub high: f64,
+}
+
+impl Default for RiskBake {
+    fn default() -> Self {
+        Self { medium: 1.0, high: 1.0 }
+    }
 }
 
 /// What holds for a policy of a journal that is older than the setting.

@@ -6,12 +6,12 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 
 use crate::{
     domain::{
-        Autonomy, Catalogue, CatalogueEntry, Change, Check, CheckName, Command, Direction, Exposure, FileTouched,
+        Aim, Autonomy, Catalogue, CatalogueEntry, Change, Check, CheckName, Command, Direction, Exposure, FileTouched,
         HardLimit, Match, Origin, Person, PolicyVersion, Repository, Revision, RolloutId, Selector, ServiceName, Share,
         Sli, Split, Text, Timestamp, TouchKind, Weight,
     },
     plan::Bounds,
-    rollout::{Deployed, Event, Policy, ServicePolicy, Stage},
+    rollout::{Deployed, Event, Policy, RiskBake, ServicePolicy, Stage},
 };
 
 /// How often each fault strikes, as a chance for each request while faults are on.
@@ -227,6 +227,7 @@ pub fn bounds() -> Bounds {
         direction: Direction::HigherIsWorse,
         ratio_max: 1.25,
         limit: Some(HardLimit { bad_share_max: 0.2, total_min: 20, bad_min: 5 }),
+        aim: Aim::Guard,
         weight: Weight::Critical,
         origin: Origin::Slo,
         rationale: Text::new("users see errors"),
@@ -245,6 +246,7 @@ pub fn bounds() -> Bounds {
         mandatory: vec![objective],
         proposed_max: 20,
         ratio_max: 3.0,
+        ..Bounds::default()
     }
 }
 
@@ -289,6 +291,8 @@ fn policy(services: usize, rng: &mut StdRng) -> Arc<Policy> {
             pod_incident: if rng.random_bool(0.5) { MINUTE * 3 } else { Duration::ZERO },
             safe_ratio: 2.0,
             bake_time_shown_safe: None,
+            model: None,
+            risk_bake: RiskBake::default(),
         };
         by_name.insert(service_name(index), service);
     }

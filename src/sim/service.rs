@@ -41,7 +41,9 @@ fn tally(sli: &Sli, drawn: &Drawn, rng: &mut StdRng) -> Tally {
         Sli::Latency { slow_above_seconds, .. } => {
             Tally::Histogram(Histogram { bounds: vec![*slow_above_seconds], counts: vec![total - bad, bad] })
         }
-        Sli::Ratio { .. } | Sli::EventsPerTraffic { .. } => Tally::Counts(Counts { bad, total }),
+        Sli::Ratio { .. } | Sli::EventsPerTraffic { .. } | Sli::Liveness { .. } | Sli::Probe { .. } => {
+            Tally::Counts(Counts { bad, total })
+        }
         Sli::Level { .. } => Tally::Samples(vec![bad as f64 / total.max(1) as f64]),
         Sli::Mix { .. } => Tally::Mix(vec![("bad".into(), bad), ("good".into(), total - bad)]),
     }

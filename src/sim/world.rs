@@ -189,11 +189,11 @@ impl<'a> Virtual<'a> {
             Err(Text::new("the planner failed"))
         } else if behaviour.is_some_and(|behaviour| behaviour.one_way) {
             let why = Text::new("it drops a column");
-            Ok(Draft { checks: Vec::new(), way_back: WayBack::OneWay { why, lines: Vec::new() }, notes: Vec::new() })
+            Ok(Box::new(Draft::by_rules(Vec::new(), WayBack::OneWay { why, lines: Vec::new() }, Vec::new())))
         } else {
-            Ok(Draft { checks: Vec::new(), way_back: WayBack::Open, notes: Vec::new() })
+            Ok(Box::new(Draft::by_rules(Vec::new(), WayBack::Open, Vec::new())))
         };
-        self.replies(self.now, Event::Drafted { request, rollout, draft });
+        self.replies(self.now, Event::Drafted { request, rollout, draft, conversation: None });
     }
 
     fn shift(&mut self, request: RequestId, shift: &Shift) {
@@ -270,6 +270,8 @@ impl<'a> Virtual<'a> {
             | Event::Drafted { .. }
             | Event::RevisionDeployed { .. }
             | Event::Shifted { .. }
+            | Event::Advised { .. }
+            | Event::Narrated { .. }
             | Event::WokeUp => {}
             Event::Measured { request, rollout, measurements, .. } => {
                 let checks = self.plans.get(rollout).filter(|_| self.measuring.get(rollout) == Some(request));
@@ -359,6 +361,15 @@ impl World for Virtual<'_> {
             Effect::Shift { request, shift } => self.shift(request, shift.get()),
             Effect::Measure { request, rollout, service, plan, after, through, .. } => {
                 self.measure(request, rollout, &service, &plan, Window { after, through });
+            }
+            // The virtual world has no model.
+            Effect::Advise { request, rollout, .. } => {
+                let advice = Err(Text::new("no model"));
+                self.replies(self.now, Event::Advised { request, rollout, advice, conversation: None });
+            }
+            Effect::Narrate { request, rollout, .. } => {
+                let words = Err(Text::new("no model"));
+                self.replies(self.now, Event::Narrated { request, rollout, words, conversation: None });
             }
             Effect::Announce(Notice { severity, .. }) => self.pages += u32::from(severity == Severity::Page),
         }

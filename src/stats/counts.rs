@@ -477,7 +477,7 @@ pub(super) mod tests {
 
     use super::*;
     use crate::{
-        domain::{Check, CheckName, Origin, Part, Reading, Selector, Tally, Weight},
+        domain::{Aim, Check, CheckName, Origin, Part, Reading, Selector, Tally, Weight},
         stats::{Calibration, Noise, POD_INCIDENT, Running},
     };
 
@@ -488,6 +488,7 @@ pub(super) mod tests {
             direction: Direction::HigherIsWorse,
             ratio_max,
             limit: None,
+            aim: Aim::Guard,
             weight: Weight::Critical,
             origin: Origin::Slo,
             rationale: Text::default(),

@@ -390,7 +390,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        domain::{Check, CheckName, Histogram, Origin, Part, Reading, Selector, Tally, Text, Weight},
+        domain::{Aim, Check, CheckName, Histogram, Origin, Part, Reading, Selector, Tally, Text, Weight},
         eval::noise_latency::{DEFAULT_BOUNDS, Effect, Family, Scrape, Shape, draw, native_bounds},
         stats::Calibration,
     };
@@ -402,6 +402,7 @@ mod tests {
             direction: Direction::HigherIsWorse,
             ratio_max: 1.1,
             limit: None,
+            aim: Aim::Guard,
             weight: Weight::Critical,
             origin: Origin::Slo,
             rationale: Text::default(),

@@ -500,7 +500,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        domain::{CheckName, Origin, Part, Reading, Selector, Sli, Tally, Weight},
+        domain::{Aim, CheckName, Origin, Part, Reading, Selector, Sli, Tally, Weight},
         stats::Calibration,
     };
 
@@ -511,6 +511,7 @@ mod tests {
             direction,
             ratio_max: 1.1,
             limit: None,
+            aim: Aim::Guard,
             weight: Weight::Critical,
             origin: Origin::Slo,
             rationale: Text::default(),

@@ -498,7 +498,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        domain::{Check, CheckName, Direction, Origin, Reading, Selector, Sli, Weight},
+        domain::{Aim, Check, CheckName, Direction, Origin, Reading, Selector, Sli, Weight},
         stats::Calibration,
     };
 
@@ -509,6 +509,7 @@ mod tests {
             direction: Direction::HigherIsWorse,
             ratio_max: 1.25,
             limit: None,
+            aim: Aim::Guard,
             weight: Weight::Critical,
             origin: Origin::Slo,
             rationale: Text::default(),

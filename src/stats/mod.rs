@@ -157,7 +157,9 @@ impl Running {
             Sli::Latency { .. } => Self::Latency(Box::new(Latency::start())),
             Sli::Level { .. } => Self::Level(Box::new(Level::start())),
             Sli::Mix { .. } => Self::Mix(Box::new(Mix::start())),
-            Sli::Ratio { .. } | Sli::EventsPerTraffic { .. } => Self::Counts(Box::default()),
+            Sli::Ratio { .. } | Sli::EventsPerTraffic { .. } | Sli::Liveness { .. } | Sli::Probe { .. } => {
+                Self::Counts(Box::default())
+            }
         }
     }
 
@@ -207,7 +209,9 @@ pub fn counts(check: &Check, tally: &Tally) -> Option<Counts> {
             Direction::HigherIsWorse => *counts,
             Direction::LowerIsWorse => Counts { bad: counts.total.saturating_sub(counts.bad), total: counts.total },
         }),
-        (Sli::EventsPerTraffic { .. }, Tally::Counts(counts)) => Some(*counts),
+        (Sli::EventsPerTraffic { .. } | Sli::Liveness { .. } | Sli::Probe { .. }, Tally::Counts(counts)) => {
+            Some(*counts)
+        }
         (Sli::Latency { slow_above_seconds, .. }, Tally::Histogram(histogram)) => {
             Some(histogram.above(*slow_above_seconds))
         }
@@ -216,7 +220,9 @@ pub fn counts(check: &Check, tally: &Tally) -> Option<Counts> {
             | Sli::EventsPerTraffic { .. }
             | Sli::Latency { .. }
             | Sli::Level { .. }
-            | Sli::Mix { .. },
+            | Sli::Mix { .. }
+            | Sli::Liveness { .. }
+            | Sli::Probe { .. },
             Tally::Counts(_) | Tally::Histogram(_) | Tally::Samples(_) | Tally::Mix(_),
         ) => None,
     }

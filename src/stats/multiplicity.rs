@@ -133,7 +133,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::domain::{CheckName, Direction, Selector, Sli, Text};
+    use crate::domain::{Aim, CheckName, Direction, Selector, Sli, Text};
 
     fn check(weight: Weight, origin: Origin) -> Check {
         Check {
@@ -142,6 +142,7 @@ mod tests {
             direction: Direction::HigherIsWorse,
             ratio_max: 1.25,
             limit: None,
+            aim: Aim::Guard,
             weight,
             origin,
             rationale: Text::default(),

@@ -438,7 +438,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        domain::{CheckName, Counts, Direction, Origin, Reading, Selector, Sli, Tally, Text, Weight},
+        domain::{Aim, CheckName, Counts, Direction, Origin, Reading, Selector, Sli, Tally, Text, Weight},
         eval::noise::poisson,
         stats::{Block, Calibration, Running, SequentialTest, Setting},
     };
@@ -480,6 +480,7 @@ mod tests {
             direction: Direction::HigherIsWorse,
             ratio_max: 1.25,
             limit: None,
+            aim: Aim::Guard,
             weight: Weight::Critical,
             origin: Origin::Slo,
             rationale: Text::default(),

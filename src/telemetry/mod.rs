@@ -7,11 +7,13 @@
 pub mod exposition;
 pub mod scrape;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, future::BoxFuture};
 
-use crate::domain::{Absence, Arm, CheckId, Measurement, Revision, ServiceName, Sli, Split, Text, Timestamp, Window};
+use crate::domain::{
+    Absence, Arm, CheckId, Measurement, Metric, Reading, Revision, ServiceName, Sli, Split, Text, Timestamp, Window,
+};
 
 /// The clock of the world the provider lives in.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -81,6 +83,60 @@ pub trait Provider: Send + Sync {
     /// Measures every check on both arms. Windows in a row, each beginning where the last answer ended, count nothing
     /// twice. The future may be dropped at any moment; nothing is used up by an answer that was not read.
     fn measure(&self, ask: Ask) -> BoxFuture<'_, Answer>;
+
+    /// The metrics that the service's old version is seen to have, from an index that is kept in the background: asking
+    /// costs the source nothing. `Err` where there is no index, or not yet.
+    fn metrics(&self, _service: &ServiceName) -> Result<Arc<Catalogued>, Absence> {
+        Err(Absence::NoData)
+    }
+
+    /// What the old version showed of an SLI in the recent past, block after block. `Err` where nothing is known of it.
+    fn history(&self, _ask: PastAsk) -> BoxFuture<'_, Result<Past, Absence>> {
+        std::future::ready(Err(Absence::NoData)).boxed()
+    }
+}
+
+/// The metrics of one service.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Catalogued {
+    /// The metrics, sorted by name, each once.
+    pub metrics: Vec<Metric>,
+    /// When they were seen.
+    pub seen: Timestamp,
+    /// Whether there were more than are kept.
+    pub cut: bool,
+}
+
+impl Catalogued {
+    /// The metric of this name.
+    pub fn find(&self, name: &str) -> Option<&Metric> {
+        let at = self.metrics.binary_search_by(|metric| metric.name.as_str().cmp(name)).ok()?;
+        self.metrics.get(at)
+    }
+}
+
+/// What to look up in the past of a service's old version.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PastAsk {
+    /// The service.
+    pub service: ServiceName,
+    /// The old version, when it is known by revision.
+    pub stable: Option<Revision>,
+    /// What was measured.
+    pub sli: Sli,
+    /// How it is split into parts, as far as the source can.
+    pub split: Split,
+    /// How far to look back.
+    pub reach: Duration,
+}
+
+/// What the old version showed in the recent past.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Past {
+    /// Length of a block.
+    pub every: Duration,
+    /// Block after block, the oldest first and none left out: what was shown, or why nothing.
+    pub blocks: Vec<Result<Reading, Absence>>,
 }
 
 /// Why telemetry could not be read. Told apart only where a rail would act differently.

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, path::Path, time::Duration};
 use tollgate::{
     config::{self, ArmTargets, Flag, FlagValue, LogFormat},
     domain::{
-        Autonomy, Check, CheckName, Cohort, Direction, HardLimit, Match, Origin, Selector, ServiceName, Share, Sli,
-        Split, Text, Weight,
+        Aim, Autonomy, Check, CheckName, Cohort, Direction, HardLimit, Match, Origin, Selector, ServiceName, Share,
+        Sli, Split, Text, Weight,
     },
     rollout::{Deployed, ServicePolicy},
 };
@@ -49,6 +49,7 @@ fn an_objective_becomes_a_critical_check_of_every_plan() {
         direction: Direction::LowerIsWorse,
         ratio_max: 2.0,
         limit: Some(HardLimit { bad_share_max: 0.025, total_min: 50, bad_min: 5 }),
+        aim: Aim::Guard,
         weight: Weight::Critical,
         origin: Origin::Slo,
         rationale: Text::new("it pays us"),

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tollgate::{
-    domain::{Check, CheckName, Counts, Direction, Histogram, Origin, Reading, Selector, Sli, Tally, Text, Weight},
+    domain::{
+        Aim, Check, CheckName, Counts, Direction, Histogram, Origin, Reading, Selector, Sli, Tally, Text, Weight,
+    },
     stats::{Block, Calibration, CanaryShare, POD_INCIDENT, Running, SequentialTest, Setting, ShareProcess, Stake},
 };
 
@@ -51,6 +53,7 @@ impl Watch {
             direction: Direction::HigherIsWorse,
             ratio_max,
             limit: None,
+            aim: Aim::Guard,
             weight: Weight::Critical,
             origin: Origin::Slo,
             rationale: Text::default(),

@@ -196,6 +196,8 @@ const fn unit(sli: &Sli) -> &'static str {
         Sli::Ratio { .. } => "bad",
         Sli::Latency { .. } => "slow",
         Sli::EventsPerTraffic { .. } => "of requests",
+        Sli::Liveness { .. } => "of readings",
+        Sli::Probe { .. } => "of probes",
         Sli::Level { .. } | Sli::Mix { .. } => "",
     }
 }

@@ -90,12 +90,16 @@ pub(super) fn narrows(sli: &Sli, entry: &Sli) -> bool {
         (Sli::Mix { counter, by }, Sli::Mix { counter: whole, by: label }) => {
             by == label && extra(counter, whole).is_some()
         }
+        (Sli::Liveness { series }, Sli::Liveness { series: whole }) => extra(series, whole).is_some(),
+        (Sli::Probe { probe }, Sli::Probe { probe: other }) => probe == other,
         (
             Sli::Ratio { .. }
             | Sli::Latency { .. }
             | Sli::EventsPerTraffic { .. }
             | Sli::Level { .. }
-            | Sli::Mix { .. },
+            | Sli::Mix { .. }
+            | Sli::Liveness { .. }
+            | Sli::Probe { .. },
             _,
         ) => false,
     }

@@ -11,7 +11,8 @@ use super::{
     signals::{Hit, Signal},
 };
 use crate::domain::{
-    Catalogue, CatalogueEntry, Check, CheckName, DiffLine, Direction, Match, Origin, Selector, Sli, Split, Text, Weight,
+    Aim, Catalogue, CatalogueEntry, Check, CheckName, DiffLine, Direction, Match, Origin, Selector, Sli, Split, Text,
+    Weight,
 };
 
 /// Most bytes of a check's name.
@@ -137,7 +138,9 @@ impl Bench<'_> {
         let ratio_max = match sli {
             Sli::Latency { .. } => LATENCY_RATIO_MAX,
             Sli::EventsPerTraffic { .. } => EVENTS_RATIO_MAX,
-            Sli::Ratio { .. } | Sli::Level { .. } | Sli::Mix { .. } => RATIO_RATIO_MAX,
+            Sli::Ratio { .. } | Sli::Level { .. } | Sli::Mix { .. } | Sli::Liveness { .. } | Sli::Probe { .. } => {
+                RATIO_RATIO_MAX
+            }
         };
         self.checks.push(Check {
             name: self.unique(&name),
@@ -145,6 +148,7 @@ impl Bench<'_> {
             direction: Direction::HigherIsWorse,
             ratio_max,
             limit: None,
+            aim: Aim::Guard,
             weight,
             origin: Origin::Heuristic,
             rationale: Text::new(rationale),

@@ -51,7 +51,7 @@ pub fn draft(diff: &Diff, catalogue: &Catalogue) -> Draft {
     let sources = read(diff, &mut notes);
     if !sources.iter().any(behaves) {
         notes.insert(0, Text::new(quiet(diff, &sources)));
-        return Draft { checks: Vec::new(), way_back: way_back::read(&sources), notes };
+        return Draft::by_rules(Vec::new(), way_back::read(&sources), notes);
     }
     let survey = Survey::of(&sources);
     let mut found = Vec::new();
@@ -64,7 +64,7 @@ pub fn draft(diff: &Diff, catalogue: &Catalogue) -> Draft {
     let (checks, more) = compose(&found, catalogue);
     notes.insert(0, Text::new(seen(&sources, &found, checks.is_empty())));
     notes.extend(more);
-    Draft { checks, way_back: way_back::read(&sources), notes }
+    Draft::by_rules(checks, way_back::read(&sources), notes)
 }
 
 fn read<'a>(diff: &'a Diff, notes: &mut Vec<Text>) -> Vec<Source<'a>> {

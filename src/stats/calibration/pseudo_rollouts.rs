@@ -44,7 +44,7 @@ pub fn false_alarms(history: &History, check: &Check) -> (u32, u32) {
 fn as_counted(check: &Check) -> Check {
     let mut counted = check.clone();
     match &check.sli {
-        Sli::EventsPerTraffic { .. } => {}
+        Sli::EventsPerTraffic { .. } | Sli::Liveness { .. } | Sli::Probe { .. } => {}
         Sli::Ratio { bad, total } => counted.sli = Sli::Ratio { bad: bad.clone(), total: total.clone() },
         Sli::Latency { histogram: from, .. } | Sli::Level { gauge: from } | Sli::Mix { counter: from, .. } => {
             counted.sli = Sli::Ratio { bad: from.clone(), total: from.clone() };

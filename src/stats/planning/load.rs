@@ -38,7 +38,7 @@ impl Counted {
             (Sli::Ratio { .. } | Sli::Latency { .. }, _) => Some(Self::Requests),
             (Sli::EventsPerTraffic { .. }, Direction::HigherIsWorse) => Some(Self::MoreEvents),
             (Sli::EventsPerTraffic { .. }, Direction::LowerIsWorse) => Some(Self::FewerEvents),
-            (Sli::Level { .. } | Sli::Mix { .. }, _) => None,
+            (Sli::Level { .. } | Sli::Mix { .. } | Sli::Liveness { .. } | Sli::Probe { .. }, _) => None,
         }
     }
 }

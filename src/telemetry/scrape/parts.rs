@@ -162,6 +162,8 @@ fn split(kind: PartKind, sli: &Sli, label: &str, gains: &Gains) -> Named {
         }
     };
     match sli {
+        // A part in which nothing goes on is none that can be told from one that is not there.
+        Sli::Liveness { .. } | Sli::Probe { .. } => return None,
         Sli::Ratio { bad, total } | Sli::EventsPerTraffic { events: bad, traffic: total } => {
             // Errors that nobody can place, beside traffic that can be placed, would all fall into one part.
             let borne = [bad, total].map(|selector| is_borne(label, &selector.metric, &gains.counters));

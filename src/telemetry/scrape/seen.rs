@@ -29,7 +29,10 @@ impl Wanted {
         let mut wanted = Self::default();
         for sli in slis {
             let names = match sli {
-                Sli::Ratio { .. } | Sli::EventsPerTraffic { .. } | Sli::Mix { .. } => &mut wanted.counters,
+                Sli::Ratio { .. } | Sli::EventsPerTraffic { .. } | Sli::Mix { .. } | Sli::Liveness { .. } => {
+                    &mut wanted.counters
+                }
+                Sli::Probe { .. } => continue,
                 Sli::Level { .. } => &mut wanted.gauges,
                 Sli::Latency { .. } => &mut wanted.histograms,
             };

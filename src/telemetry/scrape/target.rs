@@ -193,6 +193,13 @@ fn gain(sli: &Sli, Gains { counters, gauges, histograms }: &Gains) -> Gain {
             })
         }
         Sli::Mix { counter, by } => mix(by, matching(counter, counters)),
+        // The page was read, so that a counter which is not on it, or stands still, is a fact and no absence.
+        Sli::Liveness { series } => sum(series, counters).map(|gained| {
+            let stands_still = gained.is_none_or(|gained| gained <= 0.0);
+            Gain::Counts { bad: f64::from(u8::from(stands_still)), total: Some(1.0) }
+        }),
+        // No page says anything of a probe.
+        Sli::Probe { .. } => Ok(Gain::Counts { bad: 0.0, total: None }),
     };
     found.unwrap_or_else(Gain::Malformed)
 }

@@ -1,0 +1,143 @@
+//! What a model may reach for: readers, and sheets to fill in. No tool acts.
+//!
+//! A tool has a name, a sheet for the model (`tools/<name>.md`), a schema that is made from the type of its arguments
+//! (`tools/<name>.schema.json` is the same, for people and for servers' makers to look at), and a run. [`TOOLS`] is the
+//! one list. What a model passes is parsed again and checked for sense, whatever its server promised.
+//!
+//! A [`Toolbox`] is what one conversation has at hand: the planner's ([`Planning`]) holds readers and a draft that grows;
+//! the adviser's ([`Advising`]) holds numbers. Neither holds anything that moves, writes or sends.
+
+mod review;
+
+use std::{sync::Arc, time::Duration};
+
+pub use review::{Review, ReviewFile, Unshown};
+
+use futures_util::future::BoxFuture;
+use serde::Serialize;
+
+use crate::{
+    domain::{Advice, Change, Diff, ModelRole, PastChange, Revision, ServiceName, Share, ToolCall},
+    forge::GitHub,
+    plan::Bounds,
+    telemetry::Provider,
+};
+
+/// A tool, as it is offered.
+pub struct Tool {
+    /// Its name.
+    pub name: &'static str,
+    /// Whom it is offered to.
+    pub role: ModelRole,
+    /// Whether it ends the conversation.
+    pub is_terminal: bool,
+    /// What the model is told of it: `tools/<name>.md`.
+    pub sheet: &'static str,
+    /// The JSON Schema of its arguments, in the strict subset.
+    pub schema: fn() -> serde_json::Value,
+}
+
+/// Every tool, in the order in which they are offered.
+pub const TOOLS: &[Tool] = &[];
+
+/// How a call went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// As asked.
+    Ok,
+    /// There is nothing of the kind.
+    NoData,
+    /// It is against the rules.
+    Denied,
+    /// There is more than is shown.
+    Truncated,
+    /// The call could not be understood: mend it.
+    Error,
+}
+
+/// What a tool answers, in one shape for all.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Envelope {
+    /// How it went.
+    pub status: Status,
+    /// Why, in a word of a closed list; empty where nothing is to be said.
+    pub reason: String,
+    /// What was asked for.
+    pub data: serde_json::Value,
+}
+
+/// What ends a conversation.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Ended {
+    /// A plan was submitted; [`Planning::finish`] has it.
+    Submitted,
+    /// The planner says that nothing fits; the word is of a closed list.
+    Abstained(&'static str),
+    /// The adviser recommends.
+    Advised(Advice),
+}
+
+/// What came of one call.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    /// What the model is told.
+    pub envelope: Envelope,
+    /// Set by a terminal tool that was accepted.
+    pub ended: Option<Ended>,
+    /// Whether the call itself was wrong (no such tool, no JSON, no sense in its shape), so that it counts as a repair.
+    pub is_malformed: bool,
+}
+
+/// What one conversation has at hand.
+pub trait Toolbox: Send {
+    /// The tools that are offered, in order; only terminal ones on the last turn.
+    fn offered(&self, only_terminal: bool) -> Vec<&'static Tool>;
+
+    /// Runs one call. Never fails and never panics: what cannot be done is said in the envelope.
+    fn call<'a>(&'a mut self, call: &'a ToolCall) -> BoxFuture<'a, Outcome>;
+}
+
+/// What a planner may read.
+#[derive(Clone)]
+pub struct Context {
+    /// The service.
+    pub service: ServiceName,
+    /// The change.
+    pub change: Arc<Change>,
+    /// Its diff.
+    pub diff: Arc<Diff>,
+    /// The files that the model may see, in the order of the ranked diff; the others are generated, vendored or binary.
+    pub bounds: Arc<Bounds>,
+    /// The kinds of SLI that some test decides.
+    pub served: Vec<&'static str>,
+    /// The stages that the change will go through: share and bake time.
+    pub stages: Vec<(Share, Duration)>,
+    /// Chance of rolling back a harmless change, per rollout.
+    pub alpha: f64,
+    /// A canary this many times as bad must not be called safe.
+    pub safe_ratio: f64,
+    /// Length of a block of evidence.
+    pub block: Duration,
+    /// How long one pod may fail by itself without that being proof.
+    pub pod_incident: Duration,
+    /// The revision that everyone has, when it is known.
+    pub stable: Option<Revision>,
+    /// How earlier changes ended, the newest first.
+    pub past: Arc<[PastChange]>,
+    /// Where the service is measured.
+    pub telemetry: Arc<dyn Provider>,
+    /// Where files are read; `None` where there is no forge, as for a diff from a file.
+    pub forge: Option<Arc<GitHub>>,
+}
+
+// Contract, to be filled in `planning.rs` and `advising.rs`:
+//
+// pub struct Planning { .. }            // impl Toolbox; offers planner tools that the service can use
+// impl Planning {
+//     pub fn new(context: Context, review: Arc<Review>) -> Self;
+//     /// The draft so far, with what was tried; its `way_back` and heuristics' notes are set by the caller's rules.
+//     pub fn finish(self) -> Draft;
+// }
+// pub struct Advising { .. }            // impl Toolbox
+// impl Advising { pub fn new(brief: Arc<Brief>) -> Self; }
