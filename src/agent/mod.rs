@@ -4,6 +4,10 @@
 //! only; the narrator writes for people and is never read back. Each has a prompt (`prompts/*.md`) and one typed struct of
 //! its variables. Nothing here decides: a draft goes through admission, advice through the judge and the rails.
 
+mod config;
+
+pub use config::{Budgets, Config, Flavour, Limits, Price};
+
 use crate::{
     domain::{Advice, Conversation, Prose},
     plan::{Draft, Fallback},
