@@ -5,6 +5,7 @@
 //! its variables. Nothing here decides: a draft goes through admission, advice through the judge and the rails.
 
 mod config;
+pub mod model;
 
 pub use config::{Budgets, Config, Flavour, Limits, Price};
 

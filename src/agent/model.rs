@@ -1,0 +1,88 @@
+//! A model, as the loop sees it: messages and tools in, one answer out. The client over HTTP is one; a record of an
+//! earlier conversation is another; a test's script is a third.
+
+use futures_util::future::BoxFuture;
+
+use crate::{
+    domain::{Digest, Message, Text, Usage},
+    tools::Tool,
+};
+
+/// One question.
+#[derive(Clone, Copy)]
+pub struct Question<'a> {
+    /// Everything said so far, the oldest first.
+    pub messages: &'a [Message],
+    /// The tools that are offered, in order; none for a narrator.
+    pub tools: &'a [&'static Tool],
+    /// Whether it must call one of them.
+    pub must_call: bool,
+    /// Most tokens of the answer.
+    pub output_tokens_max: u32,
+    /// Steers questions with the same beginning to the same cache of the provider; holds no secret.
+    pub cache_key: &'a str,
+}
+
+/// Why a model stopped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Finish {
+    /// It was done.
+    Stop,
+    /// It waits for tools.
+    ToolCalls,
+    /// The answer was cut off at its limit.
+    Length,
+    /// Its provider's filter stepped in.
+    ContentFilter,
+    /// Something else, in the provider's word.
+    Other(Text),
+}
+
+/// An answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// The model's message: always [`Message::Assistant`]. Sizes are bounded by the client.
+    pub message: Message,
+    /// Why it stopped.
+    pub finish: Finish,
+    /// The model's name as the server gave it.
+    pub served_by: Text,
+    /// What was used.
+    pub usage: Usage,
+}
+
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    /// It did not answer in time, is overloaded, or has failed so often lately that it is not asked for a while.
+    #[error("the model is unavailable: {0}")]
+    Unavailable(Text),
+    /// It does not take the request: a wrong key, an unknown model, a request it cannot read, an account without credit.
+    #[error("the model's server refuses the request: {0}")]
+    Rejected(Text),
+    /// What it answered is not of the shape it should have, or larger than the limit.
+    #[error("the model's answer cannot be read: {0}")]
+    Malformed(Text),
+}
+
+/// What came of one question.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// The answer, or why there is none.
+    pub reply: Result<Reply, CallError>,
+    /// SHA-256 of the request's bytes.
+    pub request: Digest,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// How long it took, in milliseconds.
+    pub millis: u64,
+}
+
+/// Something that answers.
+pub trait Model: Send + Sync {
+    /// Its name, as configured.
+    fn name(&self) -> &str;
+
+    /// Asks, and tries again what may pass. The future may be dropped at any moment.
+    fn ask<'a>(&'a self, question: Question<'a>) -> BoxFuture<'a, Asked>;
+}
