@@ -98,8 +98,8 @@ fn every_test_has_a_suite_that_keeps_what_is_harmless() {
 #[test]
 fn a_promise_that_is_broken_ends_with_1_and_a_named_exception_only_where_it_is_strict() {
     let folder = tempfile::tempdir().expect("a folder");
-    // More than half are called safe although they are twice as bad.
-    let arguments = ["--only", "safe/split by user", "--runs", "10", "--power-runs", "0"];
+    // Three users make a third of all requests and keep their arm: counters alone cannot tell them from a change.
+    let arguments = ["--only", "mix/few heavy users", "--runs", "10", "--power-runs", "0"];
     let output = calibrate(folder.path(), &arguments);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stdout));
     assert!(text(&output.stdout).contains("Known: "));

@@ -40,11 +40,11 @@ const FEW_USERS: &str = "three users who make a third of all requests in a mix o
 /// How long a rollout is watched.
 const LOOKS: usize = 480;
 /// The margin of a check by default.
-const RATIO_MAX: f64 = 1.25;
+const RATIO_MAX: f64 = 1.1;
 
 fn methods() -> Vec<Method> {
     vec![
-        Method::ours(OURS, "as shipped: shares may differ 1.25 times, pods are told apart", Some(ALPHA)),
+        Method::ours(OURS, "as shipped: shares may differ 1.1 times, pods are told apart", Some(ALPHA)),
         Method::ours(BLIND, "as shipped, where pods cannot be told apart", Some(ALPHA)),
         Method::rival("chi-square, peeking", "homogeneity of all so far, looked at after every scrape, p < 0.001"),
         Method::rival("PSI > 0.25", "the population stability index of each 5 minutes"),

@@ -30,23 +30,22 @@ pub const SUITE: Suite = Suite {
     power_runs: 100,
     harmless,
     harmful,
-    exceptions: &[
-        Exception { method: OURS, family: "split by user", reason: ONE_USER },
-        Exception { method: BLIND, family: "split by user", reason: ONE_USER },
-        Exception { method: UNTAUGHT, family: "split by user", reason: ONE_USER },
-    ],
+    exceptions: &[Exception {
+        method: BLIND,
+        family: "split by user",
+        reason: "one user who makes a quarter of all errors and stays on control makes the canary look good; only tenants \
+                 that are told apart show it",
+    }],
 };
 
 const OURS: &str = "tollgate";
 const BLIND: &str = "tollgate, pods unknown";
 const UNTAUGHT: &str = "tollgate, no history";
-const ONE_USER: &str = "one user who makes a quarter of all errors and stays on control makes the canary look good; unlike \
-                        the rollback, the proof of safety is not judged again without the largest tenants";
 
 /// How long a rollout is watched.
 const SCRAPES: usize = 480;
 /// The margin of a check by default.
-const RATIO_MAX: f64 = 1.25;
+const RATIO_MAX: f64 = 1.1;
 /// Part of the requests that fail on the old version.
 const ERROR_RATE: f64 = 0.005;
 
