@@ -247,13 +247,14 @@ async fn an_answer_may_be_as_large_as_the_limit_and_no_larger() {
 async fn a_slow_hanging_or_broken_server_costs_so_many_attempts_and_no_more_time_than_allowed() {
     let timeout = Duration::from_millis(1_500);
     let slow = Duration::from_secs(20);
-    for script in [
+    let broken = [
         Script::text("late").delayed(slow),
         Script::hang(),
         Script::text("drop by drop").dripping(5, Duration::from_millis(400)),
         Script::reset(),
         Script::text("cut").cut_off(),
-    ] {
+    ];
+    let each = broken.into_iter().map(|script| async move {
         let server = ModelServer::start([script.clone(), script.clone()]).await;
         let client = Client::new(Config { timeout, attempts_max: 2, ..config(server.base_url()) }).unwrap();
         let began = Instant::now();
@@ -263,7 +264,8 @@ async fn a_slow_hanging_or_broken_server_costs_so_many_attempts_and_no_more_time
         assert!(began.elapsed() < slow, "{script:?} {:?}", began.elapsed());
         let (_, words) = failure(&asked);
         assert!(!words.contains("127.0.0.1") && words.len() > 5, "{words}");
-    }
+    });
+    futures_util::future::join_all(each).await;
     let (asked, times) = asked_once([Script::reset(), Script::text("cut").cut_off(), Script::text("whole")]).await;
     assert_eq!((words(asked.reply.as_ref().unwrap()), times, asked.unanswered), (Some("whole"), 3, 2));
 }
