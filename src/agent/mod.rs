@@ -4,9 +4,20 @@
 //! only; the narrator writes for people and is never read back. Each has a prompt (`prompts/*.md`) and one typed struct of
 //! its variables. Nothing here decides: a draft goes through admission, advice through the judge and the rails.
 
+mod breaker;
+mod budget;
+mod capabilities;
+mod client;
+mod client_answers;
+mod client_request;
 mod config;
 pub mod model;
 
+pub use breaker::{FAILURES_MAX, PAUSE_FIRST, PAUSE_MAX};
+pub use budget::{Exhausted, Ledger, Limit, Most, PULL_REQUESTS_MAX, Payer, Reservation, Run, Spending};
+pub use capabilities::{Capabilities, Schemas};
+pub use client::{ANSWER_BYTES_MAX, Client};
+pub use client_request::OutputLimit;
 pub use config::{Budgets, Config, Flavour, Limits, Price};
 
 use crate::{

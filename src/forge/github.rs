@@ -2,7 +2,7 @@
 //!
 //! Every answer is read as bytes up to a limit and parsed by tolerant types of our own: octocrab's models are exact, so
 //! a field that GitHub adds or leaves out would make a merge unreadable. Its own retries are off; trying again is the
-//! business of one place ([`super::retry`]).
+//! business of one place ([`crate::retry`]).
 
 use std::{net::IpAddr, time::Duration};
 
@@ -18,9 +18,11 @@ use super::{
     Error,
     diff::{self, Assembly, LIMITS},
     github_answers::{File, PullRequest, failure, has_next_page, parse, refuses_whole_diff},
+};
+use crate::{
+    domain::{Change, Diff, Repository, Revision, Text},
     retry::{self, Failure},
 };
-use crate::domain::{Change, Diff, Repository, Revision, Text};
 
 /// Most files of a change that are read, which is also the most that GitHub lists.
 pub const FILES_MAX: usize = 3_000;
@@ -244,7 +246,7 @@ impl GitHub {
         .await
     }
 
-    async fn once(&self, path: &str, accept: HeaderValue, bytes_max: usize) -> Result<Answer, Failure> {
+    async fn once(&self, path: &str, accept: HeaderValue, bytes_max: usize) -> Result<Answer, Failure<Error>> {
         let broken = |error: String| Failure::passing(Error::Unavailable(Text::new(error)));
         let headers = HeaderMap::from_iter([(header::ACCEPT, accept)]);
         let response = self.client._get_with_headers(path, Some(headers)).await.map_err(|e| broken(e.to_string()))?;
