@@ -11,7 +11,7 @@ mod review;
 
 use std::{sync::Arc, time::Duration};
 
-pub use review::{Review, ReviewFile, Unshown};
+pub use review::{LINE_BYTES_MAX, PATH_BYTES_MAX, Review, ReviewFile, Shown, Unshown};
 
 use futures_util::future::BoxFuture;
 use serde::Serialize;
