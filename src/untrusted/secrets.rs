@@ -384,7 +384,7 @@ mod tests {
         }
     }
 
-    /// The one place of the shipped sources that holds what is masked: a test's address with a password.
+    /// What ships of the sources, and the lock file: more than a hundred thousand words, and none of them a secret.
     #[test]
     fn the_sources_of_this_project_stay_readable() {
         fn walk(folder: &Path, into: &mut Vec<(String, String)>) {
@@ -401,14 +401,16 @@ mod tests {
         let mut files = vec![("Cargo.lock".to_owned(), fs::read_to_string(root.join("Cargo.lock")).unwrap())];
         walk(&root.join("src"), &mut files);
         let (mut words, mut hit) = (0, Vec::new());
-        for (path, text) in files.iter() {
+        for (path, text) in &files {
+            // Tests hold passwords on purpose.
+            let text = text.split("#[cfg(test)]").next().unwrap();
             words += text.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| !word.is_empty()).count();
             let masked = masked(text);
             let changed = text.lines().zip(masked.text.lines()).filter(|(before, after)| before != after);
             hit.extend(changed.map(|(before, _)| format!("{path}: {}", before.trim())));
         }
-        assert!(words > 200_000, "{words}");
-        assert!(hit.len() <= 3, "of {words} words:\n{}", hit.join("\n"));
+        assert!(words > 100_000, "{words}");
+        assert!(hit.is_empty(), "of {words} words:\n{}", hit.join("\n"));
     }
 
     #[test]
