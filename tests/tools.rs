@@ -200,6 +200,8 @@ fn review() -> Review {
         files: vec![file(0, "src/pay.rs", lines), file(1, "src/large.rs", many)],
         unshown: vec![("Cargo.lock".into(), Unshown::Lock)],
         secrets: 0,
+        hides: false,
+        cut: false,
     }
 }
 
