@@ -4,15 +4,59 @@
 //! only; the narrator writes for people and is never read back. Each has a prompt (`prompts/*.md`) and one typed struct of
 //! its variables. Nothing here decides: a draft goes through admission, advice through the judge and the rails.
 
+mod cache;
+mod calls;
 mod config;
+mod digest;
 pub mod model;
+mod parts;
+mod prompts;
+mod purse;
+mod record;
+pub mod recording;
+mod replay;
+mod shown;
+mod talk;
+mod totals;
 
-pub use config::{Budgets, Config, Flavour, Limits, Price};
-
-use crate::{
-    domain::{Advice, Conversation, Prose},
-    plan::{Draft, Fallback},
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
+
+pub use cache::{AGE_MAX, PLANS_MAX};
+pub use config::{Budgets, Config, Flavour, Limits, Price};
+pub use parts::{Drafting, Toolboxes};
+pub use purse::{Payer, Purse, Reserved};
+pub use record::{ANSWER_BYTES_MAX, CALLS_EACH_MAX, MESSAGE_BYTES_MAX, RECORD_BYTES_MAX};
+pub use replay::{Difference, Replay};
+pub use totals::{CallResult, Totals};
+
+use self::{
+    cache::Cache,
+    digest::sha256,
+    model::Model,
+    parts::{AdvisorPart, NarratorPart, PlannerPart},
+    prompts::Prompts,
+    talk::{Closed, Part, Rules, Said, Setting, hold},
+    totals::Counter,
+};
+use crate::{
+    domain::{
+        Advice, Brief, Change, Conversation, Diff, Digest, ModelRole, PathClass, Prose, RolloutId, ServiceName, Story,
+        Text, Timestamp, Usage,
+    },
+    plan::{Draft, Fallback, Source, heuristic_draft, path_class},
+    tools::{Context, Ended, Review},
+};
+
+/// The clock of the world that the agent lives in.
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// Most rollouts whose pull requests are remembered for their account.
+const PAYERS_MAX: usize = 4_096;
 
 /// What came of asking for a plan.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,15 +85,233 @@ pub struct Narrated {
     pub conversation: Option<Conversation>,
 }
 
-// Contract, to be filled in `config.rs`, `client.rs`, `talk.rs`, `budget.rs`, `cache.rs`, `prompts.rs`:
-//
-// pub struct Agent { .. }               // cheap to clone; safe to use from many tasks
-// impl Agent {
-//     pub fn new(config: Config, clock: telemetry-like Arc<dyn Fn() -> Timestamp + Send + Sync>) -> Result<Self, Error>;
-//     pub async fn plan(&self, rollout: RolloutId, context: Context) -> Planned;
-//     pub async fn advise(&self, rollout: RolloutId, service: &ServiceName, brief: Arc<Brief>, within: Duration) -> Advised;
-//     pub async fn narrate(&self, rollout: RolloutId, story: Arc<Story>) -> Narrated;
-//     pub async fn probe(&self) -> Result<Capabilities, Error>;      // check-config --online
-//     pub fn spent(&self, day: &[(Timestamp, Usage)]);               // what the journal says was used today, at start
-// }
-// pub fn replayed(conversation: Conversation) -> Agent-like client that answers from the record  // plan --replay
+/// What an agent is made of.
+pub struct Made {
+    /// The limits of a run.
+    pub limits: Limits,
+    /// Who answers.
+    pub model: Arc<dyn Model>,
+    /// Who pays.
+    pub purse: Arc<dyn Purse>,
+    /// Who makes the tools.
+    pub toolboxes: Arc<dyn Toolboxes>,
+    /// What time it is.
+    pub clock: Clock,
+}
+
+/// Use of the model before this process began, as the journal tells of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spent {
+    /// When.
+    pub at: Timestamp,
+    /// Whose it was.
+    pub payer: Payer,
+    /// How much.
+    pub usage: Usage,
+}
+
+/// A language model in its three roles. Cheap to clone, and safe to use from many tasks; any of its futures may be dropped
+/// at any moment.
+#[derive(Clone)]
+pub struct Agent {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    made: Made,
+    prompts: Prompts,
+    planner: Digest,
+    advisor: Digest,
+    narrator: Digest,
+    cache: Cache,
+    totals: Counter,
+    payers: Mutex<BTreeMap<RolloutId, Payer>>,
+}
+
+impl fmt::Debug for Agent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Agent").field("model", &self.inner.made.model.name()).finish_non_exhaustive()
+    }
+}
+
+impl Agent {
+    /// An agent of these parts.
+    ///
+    /// # Errors
+    /// A prompt that cannot be read.
+    pub fn made_of(made: Made) -> Result<Self, Text> {
+        let inner = Inner {
+            made,
+            prompts: Prompts::new().map_err(Text::new)?,
+            planner: Prompts::digest(ModelRole::Planner),
+            advisor: Prompts::digest(ModelRole::Advisor),
+            narrator: Prompts::digest(ModelRole::Narrator),
+            cache: Cache::default(),
+            totals: Counter::default(),
+            payers: Mutex::default(),
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// A draft for a change, from the cache where there is one. A change of documents or tests only needs no model.
+    pub async fn plan(&self, rollout: RolloutId, context: Context) -> Planned {
+        let Inner { made, prompts, cache, totals, planner, .. } = &*self.inner;
+        let payer = Payer::of(&context.change);
+        self.remember(rollout, payer.clone());
+        let by_rules = heuristic_draft(&context.diff, &context.bounds.catalogue);
+        if needs_no_model(&context.change, &context.diff) {
+            totals.with(|totals| totals.not_needed += 1);
+            return Planned { draft: Ok(by_rules), conversation: None };
+        }
+        let key = cache::key(&context, planner, made.model.name(), &made.limits);
+        if let Some(draft) = cache.get(&key, (made.clock)()) {
+            totals.with(|totals| totals.cache_hits += 1);
+            return Planned { draft: Ok(draft), conversation: None };
+        }
+        let review = Arc::new(Review::of(&context.diff));
+        totals.with(|totals| totals.secrets += u64::try_from(review.secrets).unwrap_or(u64::MAX));
+        let mut part = PlannerPart {
+            context: &context,
+            review,
+            limits: &made.limits,
+            prompts,
+            toolboxes: &*made.toolboxes,
+            toolbox: None,
+            uncovered: Vec::new(),
+        };
+        let said = self.hold(ModelRole::Planner, None, &payer, &context.service, &mut part).await;
+        let PlannerPart { toolbox, uncovered, .. } = part;
+        let draft = match (said.closed, toolbox) {
+            (Ok(Closed::By(Ended::Submitted)), Some(toolbox)) => {
+                let draft = bounded_by_rules(toolbox.finish(), by_rules, uncovered);
+                let model = Text::new(made.model.name());
+                let source = |is_cached| Source::Model { model: model.clone(), is_cached };
+                cache.put(key, Draft { source: source(true), ..draft.clone() }, (made.clock)());
+                Ok(Draft { source: source(false), ..draft })
+            }
+            (Ok(Closed::By(Ended::Abstained(why))), _) => Err((Fallback::Abstained, why.to_owned())),
+            (Ok(Closed::By(Ended::Advised(_) | Ended::Submitted) | Closed::Words(_)), _) => Err(another("a plan")),
+            (Err(failed), _) => Err(failed),
+        };
+        Planned { draft, conversation: Some(said.conversation) }
+    }
+
+    /// Advice for a stage, made from the brief alone. Without any, the verdict of the statistics stands, or is held.
+    pub async fn advise(
+        &self,
+        rollout: RolloutId,
+        service: &ServiceName,
+        brief: Arc<Brief>,
+        within: Duration,
+    ) -> Advised {
+        let Inner { made, prompts, .. } = &*self.inner;
+        let mut part = AdvisorPart { brief, prompts, toolboxes: &*made.toolboxes, toolbox: None };
+        let payer = self.payer(rollout);
+        let said = self.hold(ModelRole::Advisor, Some(within), &payer, service, &mut part).await;
+        let advice = match said.closed {
+            Ok(Closed::By(Ended::Advised(advice))) => Ok(advice),
+            Ok(Closed::By(Ended::Abstained(why))) => Err((Fallback::Abstained, why.to_owned())),
+            Ok(Closed::By(Ended::Submitted) | Closed::Words(_)) => Err(another("advice")),
+            Err(failed) => Err(failed),
+        };
+        Advised { advice, conversation: Some(said.conversation) }
+    }
+
+    /// Words for people on how a rollout ended. They are shown as a model's, escaped where they are shown, and never read
+    /// back.
+    pub async fn narrate(&self, rollout: RolloutId, story: Arc<Story>) -> Narrated {
+        let service = story.service.clone();
+        let mut part = NarratorPart { story, prompts: &self.inner.prompts };
+        let payer = self.payer(rollout);
+        let said = self.hold(ModelRole::Narrator, None, &payer, &service, &mut part).await;
+        let words = match said.closed {
+            Ok(Closed::Words(words)) => Ok(Prose::new(words)),
+            Ok(Closed::By(_)) => Err(another("an explanation")),
+            Err(failed) => Err(failed),
+        };
+        Narrated { words, conversation: Some(said.conversation) }
+    }
+
+    /// Takes what was used before this process began into the budgets. To be called once, before anything is asked.
+    pub fn seed_spent(&self, spent: impl IntoIterator<Item = Spent>) {
+        for Spent { at, payer, usage } in spent {
+            self.inner.made.purse.seed(&payer, at, usage);
+        }
+    }
+
+    /// What the model was used for since this process began.
+    pub fn counts(&self) -> Totals {
+        self.inner.totals.snapshot()
+    }
+
+    async fn hold(
+        &self,
+        role: ModelRole,
+        within: Option<Duration>,
+        payer: &Payer,
+        service: &ServiceName,
+        part: &mut dyn Part,
+    ) -> Said {
+        let Inner { made, planner, advisor, narrator, totals, .. } = &*self.inner;
+        let prompt = match role {
+            ModelRole::Planner => planner,
+            ModelRole::Advisor => advisor,
+            ModelRole::Narrator => narrator,
+        };
+        // The same for all changes of a service, so that they share a beginning; at most 64 bytes, as servers want it.
+        let short: String = sha256(service.as_str()).as_str().chars().take(16).collect();
+        let setting = Setting {
+            model: &*made.model,
+            purse: &*made.purse,
+            payer,
+            role,
+            rules: Rules::of(role, &made.limits, within),
+            prompt: prompt.clone(),
+            cache_key: &format!("tollgate-{}-{short}", role.word()),
+        };
+        let said = hold(setting, part).await;
+        totals.run(role, &said);
+        said
+    }
+
+    /// Remembers whose account a rollout goes on; the oldest makes room.
+    fn remember(&self, rollout: RolloutId, payer: Payer) {
+        let mut payers = self.inner.payers.lock().unwrap_or_else(PoisonError::into_inner);
+        payers.insert(rollout, payer);
+        if payers.len() > PAYERS_MAX {
+            payers.pop_first();
+        }
+    }
+
+    fn payer(&self, rollout: RolloutId) -> Payer {
+        let payers = self.inner.payers.lock().unwrap_or_else(PoisonError::into_inner);
+        payers.get(&rollout).cloned().unwrap_or_else(|| Payer::unknown(rollout))
+    }
+}
+
+/// A closing tool of another role: no toolbox of ours offers one.
+fn another(wanted: &str) -> (Fallback, String) {
+    (Fallback::Malformed, format!("the conversation ended in something other than {wanted}"))
+}
+
+/// Whether nothing in the change can change what the service does.
+fn needs_no_model(change: &Change, diff: &Diff) -> bool {
+    let is_harmless = |path: &str| matches!(path_class(path), PathClass::Docs | PathClass::Tests);
+    let harmless = |file: &crate::domain::FileDiff| {
+        is_harmless(&file.path) && file.previous_path.as_deref().is_none_or(is_harmless)
+    };
+    !diff.cut && !change.files_cut && diff.files.iter().all(harmless)
+}
+
+/// What plain rules say over a model's draft: whether the change can be taken back is theirs alone, since a model that says
+/// "it cannot" would keep a bad version from being rolled back. It says so in a note, and in a higher risk.
+fn bounded_by_rules(draft: Draft, by_rules: Draft, uncovered: Vec<Text>) -> Draft {
+    let mut draft = Draft { way_back: by_rules.way_back, ..draft };
+    draft.notes.extend(by_rules.notes);
+    for text in uncovered {
+        if !draft.uncovered.contains(&text) {
+            draft.uncovered.push(text);
+        }
+    }
+    draft
+}
