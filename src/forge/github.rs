@@ -2,7 +2,7 @@
 //!
 //! Every answer is read as bytes up to a limit and parsed by tolerant types of our own: octocrab's models are exact, so
 //! a field that GitHub adds or leaves out would make a merge unreadable. Its own retries are off; trying again is the
-//! business of one place ([`super::retry`]).
+//! business of one place ([`crate::retry`]).
 
 use std::{net::IpAddr, time::Duration};
 
@@ -18,9 +18,11 @@ use super::{
     Error,
     diff::{self, Assembly, LIMITS},
     github_answers::{File, PullRequest, failure, has_next_page, parse, refuses_whole_diff},
+};
+use crate::{
+    domain::{Change, Diff, Repository, Revision, Text},
     retry::{self, Failure},
 };
-use crate::domain::{Change, Diff, Repository, Revision, Text};
 
 /// Most files of a change that are read, which is also the most that GitHub lists.
 pub const FILES_MAX: usize = 3_000;
@@ -61,6 +63,15 @@ pub struct GitHub {
     client: Octocrab,
     timeout: Duration,
     attempts_max: u32,
+}
+
+/// How far the configured credentials reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reach {
+    /// Requests that are allowed in an hour, where GitHub says.
+    pub requests_max: Option<u64>,
+    /// How many of them are left.
+    pub requests_left: Option<u64>,
 }
 
 /// A text file of a repository.
@@ -108,6 +119,13 @@ impl GitHub {
         }
         let client = builder.build().map_err(|error| refused(format!("no client can be made: {error}")))?;
         Ok(Self { client, timeout: config.timeout, attempts_max: config.attempts_max })
+    }
+
+    /// Whether a repository can be read, and how many more requests are allowed before the limit on them is reset.
+    pub async fn reach(&self, repository: &Repository) -> Result<Reach, Error> {
+        let answer = self.json(&format!("/repos/{}/{}", repository.owner(), repository.name())).await?;
+        let number = |name: &str| answer.headers.get(name)?.to_str().ok()?.parse().ok();
+        Ok(Reach { requests_max: number("x-ratelimit-limit"), requests_left: number("x-ratelimit-remaining") })
     }
 
     /// A merged pull request as GitHub has it now, with the files it touches.
@@ -244,7 +262,7 @@ impl GitHub {
         .await
     }
 
-    async fn once(&self, path: &str, accept: HeaderValue, bytes_max: usize) -> Result<Answer, Failure> {
+    async fn once(&self, path: &str, accept: HeaderValue, bytes_max: usize) -> Result<Answer, Failure<Error>> {
         let broken = |error: String| Failure::passing(Error::Unavailable(Text::new(error)));
         let headers = HeaderMap::from_iter([(header::ACCEPT, accept)]);
         let response = self.client._get_with_headers(path, Some(headers)).await.map_err(|e| broken(e.to_string()))?;

@@ -8,9 +8,11 @@ use serde::{Deserialize, de::DeserializeOwned};
 use super::{
     Error,
     diff::{PATH_BYTES_MAX, Patch},
+};
+use crate::{
+    domain::{FileDiff, FileTouched, Person, Revision, Text, TouchKind},
     retry::Failure,
 };
-use crate::domain::{FileDiff, FileTouched, Person, Revision, Text, TouchKind};
 
 /// What we read of a pull request.
 #[derive(Deserialize)]
@@ -146,7 +148,7 @@ struct Complaint {
 }
 
 /// What an answer that is no success means, from its status, its headers and the beginning of its body.
-pub(super) fn failure(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Failure {
+pub(super) fn failure(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Failure<Error> {
     let message = serde_json::from_slice::<Complaint>(body).unwrap_or_default().message;
     let text = Text::new(format!("{status}: {message}"));
     let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<u64>().ok();

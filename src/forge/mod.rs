@@ -9,7 +9,6 @@ pub mod diff;
 mod git_header;
 pub mod github;
 mod github_answers;
-mod retry;
 pub mod stand_in;
 mod stand_in_answers;
 pub mod webhook;
