@@ -108,6 +108,8 @@ pub struct Asked {
     pub request: Digest,
     /// How often it was tried.
     pub attempts: u32,
+    /// How many of the attempts were sent and not wholly answered: their server may have charged for them.
+    pub unanswered: u32,
     /// How long it took, in milliseconds.
     pub millis: u64,
 }
