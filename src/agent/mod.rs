@@ -4,14 +4,19 @@
 //! only; the narrator writes for people and is never read back. Each has a prompt (`prompts/*.md`) and one typed struct of
 //! its variables. Nothing here decides: a draft goes through admission, advice through the judge and the rails.
 
+mod breaker;
+mod budget;
 mod cache;
 mod calls;
+mod capabilities;
+mod client;
+mod client_answers;
+mod client_request;
 mod config;
 mod digest;
 pub mod model;
 mod parts;
 mod prompts;
-mod purse;
 mod record;
 pub mod recording;
 mod replay;
@@ -26,26 +31,30 @@ use std::{
     time::Duration,
 };
 
+pub use breaker::{FAILURES_MAX, PAUSE_FIRST, PAUSE_MAX};
+pub use budget::{Exhausted, Ledger, Limit, Most, PULL_REQUESTS_MAX, Payer, Reservation, Run, Spending};
 pub use cache::{AGE_MAX, PLANS_MAX};
+pub use capabilities::{Capabilities, Schemas};
+pub use client::{ANSWER_BYTES_MAX, Client};
+pub use client_request::OutputLimit;
 pub use config::{Budgets, Config, Flavour, Limits, Price};
 pub use parts::{Drafting, Toolboxes};
-pub use purse::{Payer, Purse, Reserved};
-pub use record::{ANSWER_BYTES_MAX, CALLS_EACH_MAX, MESSAGE_BYTES_MAX, RECORD_BYTES_MAX};
+pub use record::{CALLS_EACH_MAX, MESSAGE_BYTES_MAX, RECORD_BYTES_MAX};
 pub use replay::{Difference, Replay};
 pub use totals::{CallResult, Totals};
 
 use self::{
     cache::Cache,
     digest::sha256,
-    model::Model,
-    parts::{AdvisorPart, NarratorPart, PlannerPart},
+    model::{CallError, Model},
+    parts::{AdvisorPart, NarratorPart, PlannerPart, Real},
     prompts::Prompts,
     talk::{Closed, Part, Rules, Said, Setting, hold},
     totals::Counter,
 };
 use crate::{
     domain::{
-        Advice, Brief, Change, Conversation, Diff, Digest, ModelRole, PathClass, Prose, RolloutId, ServiceName, Story,
+        Advice, Brief, Change, Conversation, Diff, Digest, ModelRole, PathClass, Prose, Repository, RolloutId, ServiceName, Story,
         Text, Timestamp, Usage,
     },
     plan::{Draft, Fallback, Source, heuristic_draft, path_class},
@@ -57,6 +66,8 @@ pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
 /// Most rollouts whose pull requests are remembered for their account.
 const PAYERS_MAX: usize = 4_096;
+/// The repository of a rollout whose change is not known: its number then stands for the pull request's.
+const NOWHERE: &str = "unknown/unknown";
 
 /// What came of asking for a plan.
 #[derive(Clone, Debug, PartialEq)]
@@ -85,29 +96,31 @@ pub struct Narrated {
     pub conversation: Option<Conversation>,
 }
 
+/// Why there is no agent.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// Its model cannot be reached as configured.
+    #[error("{0}")]
+    Model(CallError),
+    /// Something that is part of the program is wrong, such as a prompt: a test has seen that nothing is.
+    #[error("{0}")]
+    Program(Text),
+}
+
 /// What an agent is made of.
 pub struct Made {
     /// The limits of a run.
     pub limits: Limits,
+    /// What runs may use together.
+    pub budgets: Budgets,
+    /// What tokens cost.
+    pub price: Option<Price>,
     /// Who answers.
     pub model: Arc<dyn Model>,
-    /// Who pays.
-    pub purse: Arc<dyn Purse>,
     /// Who makes the tools.
     pub toolboxes: Arc<dyn Toolboxes>,
     /// What time it is.
     pub clock: Clock,
-}
-
-/// Use of the model before this process began, as the journal tells of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Spent {
-    /// When.
-    pub at: Timestamp,
-    /// Whose it was.
-    pub payer: Payer,
-    /// How much.
-    pub usage: Usage,
 }
 
 /// A language model in its three roles. Cheap to clone, and safe to use from many tasks; any of its futures may be dropped
@@ -119,6 +132,7 @@ pub struct Agent {
 
 struct Inner {
     made: Made,
+    ledger: Ledger,
     prompts: Prompts,
     planner: Digest,
     advisor: Digest,
@@ -126,6 +140,7 @@ struct Inner {
     cache: Cache,
     totals: Counter,
     payers: Mutex<BTreeMap<RolloutId, Payer>>,
+    nowhere: Repository,
 }
 
 impl fmt::Debug for Agent {
@@ -135,20 +150,41 @@ impl fmt::Debug for Agent {
 }
 
 impl Agent {
+    /// An agent that asks the configured model over HTTP. It reaches nothing yet.
+    ///
+    /// # Errors
+    /// A model that cannot be reached as configured.
+    pub fn new(config: Config, clock: Clock) -> Result<Self, Error> {
+        let model = Arc::new(Client::new(config.clone()).map_err(Error::Model)?);
+        Self::with_model(config, model, clock)
+    }
+
+    /// An agent that asks this model, within the limits of the configuration.
+    ///
+    /// # Errors
+    /// A prompt that cannot be read.
+    pub fn with_model(config: Config, model: Arc<dyn Model>, clock: Clock) -> Result<Self, Error> {
+        let Config { price, limits, budgets, .. } = config;
+        Self::made_of(Made { limits, budgets, price, model, toolboxes: Arc::new(Real), clock })
+    }
+
     /// An agent of these parts.
     ///
     /// # Errors
     /// A prompt that cannot be read.
-    pub fn made_of(made: Made) -> Result<Self, Text> {
+    pub fn made_of(made: Made) -> Result<Self, Error> {
+        let ledger = Ledger::new(made.limits, made.budgets, made.price, Arc::clone(&made.clock));
         let inner = Inner {
             made,
-            prompts: Prompts::new().map_err(Text::new)?,
+            ledger,
+            prompts: Prompts::new().map_err(|why| Error::Program(Text::new(why)))?,
             planner: Prompts::digest(ModelRole::Planner),
             advisor: Prompts::digest(ModelRole::Advisor),
             narrator: Prompts::digest(ModelRole::Narrator),
             cache: Cache::default(),
             totals: Counter::default(),
             payers: Mutex::default(),
+            nowhere: NOWHERE.parse().map_err(|why: String| Error::Program(Text::new(why)))?,
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -156,8 +192,7 @@ impl Agent {
     /// A draft for a change, from the cache where there is one. A change of documents or tests only needs no model.
     pub async fn plan(&self, rollout: RolloutId, context: Context) -> Planned {
         let Inner { made, prompts, cache, totals, planner, .. } = &*self.inner;
-        let payer = Payer::of(&context.change);
-        self.remember(rollout, payer.clone());
+        self.remember(rollout, &context.service, &context.change);
         let by_rules = heuristic_draft(&context.diff, &context.bounds.catalogue);
         if needs_no_model(&context.change, &context.diff) {
             totals.with(|totals| totals.not_needed += 1);
@@ -179,7 +214,7 @@ impl Agent {
             toolbox: None,
             uncovered: Vec::new(),
         };
-        let said = self.hold(ModelRole::Planner, None, &payer, &context.service, &mut part).await;
+        let said = self.hold(ModelRole::Planner, None, rollout, &context.service, &mut part).await;
         let PlannerPart { toolbox, uncovered, .. } = part;
         let draft = match (said.closed, toolbox) {
             (Ok(Closed::By(Ended::Submitted)), Some(toolbox)) => {
@@ -206,8 +241,7 @@ impl Agent {
     ) -> Advised {
         let Inner { made, prompts, .. } = &*self.inner;
         let mut part = AdvisorPart { brief, prompts, toolboxes: &*made.toolboxes, toolbox: None };
-        let payer = self.payer(rollout);
-        let said = self.hold(ModelRole::Advisor, Some(within), &payer, service, &mut part).await;
+        let said = self.hold(ModelRole::Advisor, Some(within), rollout, service, &mut part).await;
         let advice = match said.closed {
             Ok(Closed::By(Ended::Advised(advice))) => Ok(advice),
             Ok(Closed::By(Ended::Abstained(why))) => Err((Fallback::Abstained, why.to_owned())),
@@ -222,8 +256,7 @@ impl Agent {
     pub async fn narrate(&self, rollout: RolloutId, story: Arc<Story>) -> Narrated {
         let service = story.service.clone();
         let mut part = NarratorPart { story, prompts: &self.inner.prompts };
-        let payer = self.payer(rollout);
-        let said = self.hold(ModelRole::Narrator, None, &payer, &service, &mut part).await;
+        let said = self.hold(ModelRole::Narrator, None, rollout, &service, &mut part).await;
         let words = match said.closed {
             Ok(Closed::Words(words)) => Ok(Prose::new(words)),
             Ok(Closed::By(_)) => Err(another("an explanation")),
@@ -232,11 +265,15 @@ impl Agent {
         Narrated { words, conversation: Some(said.conversation) }
     }
 
-    /// Takes what was used before this process began into the budgets. To be called once, before anything is asked.
-    pub fn seed_spent(&self, spent: impl IntoIterator<Item = Spent>) {
-        for Spent { at, payer, usage } in spent {
-            self.inner.made.purse.seed(&payer, at, usage);
-        }
+    /// Takes what the journal says was used before this process began into the day's budget. To be called once, before
+    /// anything is asked.
+    pub fn seed_spent(&self, used: &[(Timestamp, Usage)]) {
+        self.inner.ledger.seed(used);
+    }
+
+    /// What is spent and reserved today.
+    pub fn today(&self) -> Spending {
+        self.inner.ledger.today()
     }
 
     /// What the model was used for since this process began.
@@ -248,7 +285,7 @@ impl Agent {
         &self,
         role: ModelRole,
         within: Option<Duration>,
-        payer: &Payer,
+        rollout: RolloutId,
         service: &ServiceName,
         part: &mut dyn Part,
     ) -> Said {
@@ -262,8 +299,8 @@ impl Agent {
         let short: String = sha256(service.as_str()).as_str().chars().take(16).collect();
         let setting = Setting {
             model: &*made.model,
-            purse: &*made.purse,
-            payer,
+            run: self.inner.ledger.run(self.payer(rollout, service)),
+            price: made.price,
             role,
             rules: Rules::of(role, &made.limits, within),
             prompt: prompt.clone(),
@@ -274,8 +311,14 @@ impl Agent {
         said
     }
 
-    /// Remembers whose account a rollout goes on; the oldest makes room.
-    fn remember(&self, rollout: RolloutId, payer: Payer) {
+    /// Says which pull request a rollout delivers, so that all its runs go on one account. Planning says it by itself; a
+    /// rollout that was planned before this process began is to be named here. The oldest makes room.
+    pub fn remember(&self, rollout: RolloutId, service: &ServiceName, change: &Change) {
+        let payer = Payer {
+            service: service.clone(),
+            repository: change.repository.clone(),
+            pull_request: change.pull_request,
+        };
         let mut payers = self.inner.payers.lock().unwrap_or_else(PoisonError::into_inner);
         payers.insert(rollout, payer);
         if payers.len() > PAYERS_MAX {
@@ -283,10 +326,33 @@ impl Agent {
         }
     }
 
-    fn payer(&self, rollout: RolloutId) -> Payer {
+    fn payer(&self, rollout: RolloutId, service: &ServiceName) -> Payer {
         let payers = self.inner.payers.lock().unwrap_or_else(PoisonError::into_inner);
-        payers.get(&rollout).cloned().unwrap_or_else(|| Payer::unknown(rollout))
+        let unknown = || Payer {
+            service: service.clone(),
+            repository: self.inner.nowhere.clone(),
+            pull_request: rollout.0,
+        };
+        payers.get(&rollout).cloned().unwrap_or_else(unknown)
     }
+}
+
+/// An agent that plans from the record of a conversation, and the replay, which tells what was not as recorded. What
+/// differs is answered as it was then. The limits are the usual ones.
+///
+/// # Errors
+/// A prompt that cannot be read.
+pub fn replaying(conversation: Conversation, clock: Clock) -> Result<(Agent, Arc<Replay>), Error> {
+    let replay = Arc::new(Replay::new(conversation, Difference::GoOn));
+    let agent = Agent::made_of(Made {
+        limits: Limits::default(),
+        budgets: Budgets::default(),
+        price: None,
+        model: Arc::clone(&replay) as Arc<dyn Model>,
+        toolboxes: Arc::new(Real),
+        clock,
+    })?;
+    Ok((agent, replay))
 }
 
 /// A closing tool of another role: no toolbox of ours offers one.

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     domain::{Brief, Message, Story, Text},
     plan::{Draft, Fallback},
-    tools::{Context, Review, Toolbox},
+    tools::{Advising, Context, Planning, Review, Toolbox},
 };
 
 /// A planner's tools: readers, and a draft that grows.
@@ -26,6 +26,25 @@ pub trait Toolboxes: Send + Sync {
 
     /// An adviser's.
     fn advising(&self, brief: &Arc<Brief>) -> Box<dyn Toolbox>;
+}
+
+impl Drafting for Planning {
+    fn finish(self: Box<Self>) -> Draft {
+        Planning::finish(*self)
+    }
+}
+
+/// The tools that there are.
+pub(super) struct Real;
+
+impl Toolboxes for Real {
+    fn planning(&self, context: &Context, review: &Arc<Review>) -> Box<dyn Drafting> {
+        Box::new(Planning::new(context.clone(), Arc::clone(review)))
+    }
+
+    fn advising(&self, brief: &Arc<Brief>) -> Box<dyn Toolbox> {
+        Box::new(Advising::new(Arc::clone(brief)))
+    }
 }
 
 fn unwritten(why: String) -> Failed {

@@ -66,9 +66,7 @@ struct PlannerTask {
     title: String,
     with_lines: bool,
     change: String,
-    is_cut: bool,
-    unshown: Vec<String>,
-    left_out: Vec<String>,
+    uncovered: Vec<String>,
 }
 
 /// The adviser's role needs no variables.
@@ -218,9 +216,7 @@ impl PlannerTask {
             title: json!(visible(context.change.title.as_str(), TITLE_BYTES_MAX)).to_string(),
             with_lines: shown.lines,
             change: opening.change,
-            is_cut: context.diff.cut,
-            unshown: opening.unshown,
-            left_out: opening.left_out,
+            uncovered: opening.uncovered.iter().map(|part| json!(part).to_string()).collect(),
         }
     }
 }
@@ -318,4 +314,91 @@ const KINDS: [&str; 7] = ["ratio", "latency", "events_per_traffic", "level", "mi
 /// The kind, if it is one of those that there are: the field is a text, and no text gets to an adviser.
 fn known_kind(kind: &str) -> &'static str {
     KINDS.into_iter().find(|known| *known == kind).unwrap_or("other")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Selector, Sli};
+
+    /// Renders a template with these variables, and says which of its variables are not among them: one in a branch that
+    /// is not taken would not fail by being rendered.
+    fn unknown(template: &str, variables: &impl Serialize) -> Vec<String> {
+        let prompts = Prompts::new().unwrap();
+        assert!(!prompts.render(template, variables).unwrap().is_empty());
+        let known = serde_json::to_value(variables).unwrap();
+        let named = prompts.tera.get_template_variables(template).unwrap();
+        named.into_iter().filter(|name| known.get(*name).is_none()).map(str::to_owned).collect()
+    }
+
+    fn planner_task(lists: Vec<String>) -> PlannerTask {
+        PlannerTask {
+            service: "\"shop\"".into(),
+            served: "ratio".into(),
+            proposed_max: 6,
+            ratio_max: 2.0,
+            beyond_catalogue: !lists.is_empty(),
+            stages: lists.clone(),
+            objectives: lists.clone(),
+            catalogue: lists.clone(),
+            traffic: "null".into(),
+            probes: "[]".into(),
+            metrics: lists.clone(),
+            metrics_unlisted: lists.len(),
+            title: "\"x\"".into(),
+            with_lines: lists.is_empty(),
+            change: String::new(),
+            uncovered: lists,
+        }
+    }
+
+    #[test]
+    fn no_template_names_a_variable_that_its_struct_does_not_have() {
+        for lists in [vec![], vec!["{}".to_owned()]] {
+            assert!(unknown("planner_task", &planner_task(lists.clone())).is_empty());
+            let stage = "{}".to_owned();
+            assert!(unknown("advisor_task", &AdvisorTask { stage, legal: "hold".into(), checks: lists.clone() }).is_empty());
+            assert!(unknown("narrator_task", &NarratorTask { rollout: "{}".into(), checks: lists }).is_empty());
+        }
+        assert!(unknown("planner", &Planner { turns_max: 6, tool_calls_max: 20 }).is_empty());
+        assert!(unknown("advisor", &Advisor {}).is_empty());
+        assert!(unknown("narrator", &Narrator { words_max: 100 }).is_empty());
+    }
+
+    #[test]
+    fn a_variable_that_is_missing_is_an_error_and_no_hole() {
+        let prompts = Prompts::new().unwrap();
+        assert!(prompts.render("planner", &Advisor {}).unwrap_err().contains("turns_max"));
+    }
+
+    #[test]
+    fn text_of_a_variable_is_neither_escaped_nor_read_as_a_template() {
+        let prompts = Prompts::new().unwrap();
+        let task = PlannerTask { title: "{{ service }} <b>&".into(), ..planner_task(vec![]) };
+        assert!(prompts.render("planner_task", &task).unwrap().contains("Title: {{ service }} <b>&"));
+    }
+
+    #[test]
+    fn every_kind_is_known_and_no_other_word_is() {
+        let one = || Selector::metric("m");
+        for sli in [
+            Sli::Ratio { bad: one(), total: one() },
+            Sli::Latency { histogram: one(), slow_above_seconds: 1.0 },
+            Sli::EventsPerTraffic { events: one(), traffic: one() },
+            Sli::Level { gauge: one() },
+            Sli::Mix { counter: one(), by: "tier".into() },
+            Sli::Liveness { series: one() },
+            Sli::Probe { probe: "p".into() },
+        ] {
+            assert_eq!(known_kind(sli.kind()), sli.kind());
+        }
+        assert_eq!(known_kind("ratio; expand now"), "other");
+    }
+
+    #[test]
+    fn each_roles_digest_is_its_own() {
+        let digests = [ModelRole::Planner, ModelRole::Advisor, ModelRole::Narrator].map(Prompts::digest);
+        assert!(digests[0] != digests[1] && digests[1] != digests[2]);
+        assert_eq!(Prompts::digest(ModelRole::Planner), digests[0]);
+    }
 }

@@ -8,8 +8,8 @@ use crate::{
 
 /// Most bytes of one message; of a longer one the beginning is kept, and a mark says so.
 pub const MESSAGE_BYTES_MAX: usize = 128 * 1024;
-/// Most bytes of one answer of a tool, and of the arguments of one call.
-pub const ANSWER_BYTES_MAX: usize = 32 * 1024;
+/// Most bytes of one answer of a tool, of the words of an answer, and of the arguments of one call.
+const PART_BYTES_MAX: usize = 32 * 1024;
 /// Most bytes of a whole conversation; one that would grow longer ends.
 pub const RECORD_BYTES_MAX: usize = 512 * 1024;
 /// Most calls of one answer that are kept. One more is, to show that there were more.
@@ -69,14 +69,14 @@ impl Record {
         let message = match message {
             Message::System(text) => Message::System(fit(&text, MESSAGE_BYTES_MAX)),
             Message::User(text) => Message::User(fit(&text, MESSAGE_BYTES_MAX)),
-            Message::Tool { id, answer } => Message::Tool { id, answer: fit(&answer, ANSWER_BYTES_MAX) },
+            Message::Tool { id, answer } => Message::Tool { id, answer: fit(&answer, PART_BYTES_MAX) },
             // Some servers do not take back a message with nothing in it, not even empty words.
             Message::Assistant { text: None, refusal: None, calls } if calls.is_empty() => {
                 Message::Assistant { text: Some(String::new()), refusal: None, calls }
             }
             Message::Assistant { text, refusal, calls } => Message::Assistant {
-                text: text.map(|text| fit(&text, ANSWER_BYTES_MAX)),
-                refusal: refusal.map(|text| fit(&text, ANSWER_BYTES_MAX)),
+                text: text.map(|text| fit(&text, PART_BYTES_MAX)),
+                refusal: refusal.map(|text| fit(&text, PART_BYTES_MAX)),
                 calls: calls.into_iter().take(CALLS_EACH_MAX + 1).map(|call| self.numbered(&call)).collect(),
             },
         };
@@ -100,7 +100,7 @@ impl Record {
         ToolCall {
             id: format!("call{:05}", self.calls),
             name: fit(&call.name, NAME_BYTES_MAX),
-            arguments: fit(&call.arguments, ANSWER_BYTES_MAX),
+            arguments: fit(&call.arguments, PART_BYTES_MAX),
         }
     }
 

@@ -68,6 +68,7 @@ impl Replay {
             reply: self.recorded(exchange),
             request: exchange.request.clone(),
             attempts: exchange.attempts,
+            unanswered: 0,
             millis: exchange.millis,
         }
     }
@@ -110,7 +111,7 @@ impl Replay {
 }
 
 fn refusal(request: Digest, words: String) -> Asked {
-    Asked { reply: Err(CallError::Rejected(Text::new(words))), request, attempts: 1, millis: 0 }
+    Asked { reply: Err(CallError::Rejected(Text::new(words))), request, attempts: 1, unanswered: 0, millis: 0 }
 }
 
 fn index(said: u32) -> usize {

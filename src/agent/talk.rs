@@ -7,11 +7,11 @@
 use std::time::Duration;
 
 use super::{
+    budget::{Most, Run},
     calls::{Calls, Leave, NOT_ALONE, is_terminal, refused},
-    config::Limits,
+    config::{Limits, Price},
     digest::sha256,
     model::{Asked, CallError, Finish, Model, Question, Reply},
-    purse::{Payer, Purse, Reserved},
     record::{CALLS_EACH_MAX, Full, RECORD_BYTES_MAX, Record},
 };
 use crate::{
@@ -21,9 +21,6 @@ use crate::{
     untrusted::masked,
 };
 
-/// Bytes of text that are taken for one token when a question is paid for in advance. English and code have three to four;
-/// what a question did cost is settled by the server's own count.
-const BYTES_PER_TOKEN: u64 = 3;
 /// Longest time of an explanation: nothing waits for it.
 const NARRATE_WITHIN: Duration = Duration::from_secs(60);
 /// What is said to a model that writes where it should call.
@@ -39,7 +36,6 @@ pub(super) struct Rules {
     pub(super) tool_calls_max: u32,
     pub(super) repairs_max: u32,
     pub(super) output_tokens_max: u32,
-    pub(super) run_tokens_max: u64,
     pub(super) diff_bytes_max: usize,
     pub(super) within: Duration,
 }
@@ -57,7 +53,6 @@ impl Rules {
             tool_calls_max: limits.tool_calls_max,
             repairs_max: limits.repairs_max,
             output_tokens_max: limits.output_tokens_max,
-            run_tokens_max: limits.run_tokens_max,
             diff_bytes_max: limits.diff_bytes_max,
             within: within.unwrap_or(longest),
         }
@@ -110,8 +105,9 @@ pub(super) struct Said {
 /// What a run is held with.
 pub(super) struct Setting<'a> {
     pub(super) model: &'a dyn Model,
-    pub(super) purse: &'a dyn Purse,
-    pub(super) payer: &'a Payer,
+    /// What it may spend, and is written down against.
+    pub(super) run: Run,
+    pub(super) price: Option<Price>,
     pub(super) role: ModelRole,
     pub(super) rules: Rules,
     pub(super) prompt: Digest,
@@ -120,10 +116,9 @@ pub(super) struct Setting<'a> {
 
 /// A question that is on its way.
 struct Pending {
-    reserved: Box<dyn Reserved>,
     question: Digest,
     said: u32,
-    input: u64,
+    most: Most,
 }
 
 struct Talk<'a> {
@@ -132,7 +127,6 @@ struct Talk<'a> {
     calls: Calls,
     shown: Shown,
     turns: u32,
-    tokens: u64,
     repairs: u32,
     refusals: u32,
     was_cut: bool,
@@ -140,8 +134,8 @@ struct Talk<'a> {
     pending: Option<Pending>,
 }
 
-/// Holds one conversation. The future may be dropped at any moment: what was set aside for a question on its way is then
-/// the purse's to judge.
+/// Holds one conversation. The future may be dropped at any moment: what was set aside for a question on its way then
+/// counts as spent.
 pub(super) async fn hold(setting: Setting<'_>, part: &mut dyn Part) -> Said {
     let within = setting.rules.within;
     let mut talk = Talk::new(setting);
@@ -172,7 +166,6 @@ impl<'a> Talk<'a> {
             calls: Calls::new(tool_calls_max),
             shown: Shown { lines: true, bytes_max: diff_bytes_max },
             turns: 0,
-            tokens: 0,
             repairs: 0,
             refusals: 0,
             was_cut: false,
@@ -237,40 +230,29 @@ impl<'a> Talk<'a> {
 
     /// Asks, within the budgets, and writes down how that went.
     async fn ask(&mut self, tools: &[&'static Tool], must_call: bool) -> Result<Reply, Failed> {
-        let Rules { output_tokens_max, run_tokens_max, .. } = self.setting.rules;
-        let (model, purse) = (self.setting.model, self.setting.purse);
-        let said = self.record.said();
+        let Self { setting, record, pending, .. } = self;
+        let said = record.said();
         let question = Question {
-            messages: self.record.live(),
+            messages: record.live(),
             tools,
             must_call,
-            output_tokens_max,
-            cache_key: self.setting.cache_key,
+            output_tokens_max: setting.rules.output_tokens_max,
+            cache_key: setting.cache_key,
         };
-        let canonical = question.canonical();
-        let input = tokens(canonical.len());
-        let most = self.tokens.saturating_add(input).saturating_add(u64::from(output_tokens_max));
-        if most > run_tokens_max {
-            let words =
-                format!("the next question could take the run to {most} tokens, and {run_tokens_max} are allowed");
-            return Err((Fallback::OverBudget, words));
-        }
-        let reserved = purse
-            .reserve(self.setting.payer, input, u64::from(output_tokens_max))
-            .map_err(|why| (Fallback::OverBudget, why.as_str().to_owned()))?;
-        self.pending = Some(Pending { reserved, question: sha256(&canonical), said, input });
-        let asked = model.ask(question).await;
-        match self.pending.take() {
-            Some(pending) => self.settle(pending, asked),
+        let most = Most::of(&question);
+        let mut reservation = setting.run.reserve(most).map_err(|why| (Fallback::OverBudget, why.to_string()))?;
+        *pending = Some(Pending { question: sha256(question.canonical()), said, most });
+        reservation.sent();
+        let asked = setting.model.ask(question).await;
+        let usage = reservation.settle(&asked);
+        match pending.take() {
+            Some(pending) => self.write_down(pending, asked, usage),
             None => Err((Fallback::Malformed, "a question was answered twice".into())),
         }
     }
 
-    fn settle(&mut self, pending: Pending, asked: Asked) -> Result<Reply, Failed> {
-        let Asked { reply, request, attempts, millis } = asked;
-        let usage = reply.as_ref().map_or(NOTHING, |reply| counted(reply, pending.input));
-        self.tokens = self.tokens.saturating_add(usage.input_tokens).saturating_add(usage.output_tokens);
-        pending.reserved.settle(usage);
+    fn write_down(&mut self, pending: Pending, asked: Asked, usage: Usage) -> Result<Reply, Failed> {
+        let Asked { reply, request, attempts, unanswered: _, millis } = asked;
         if let Ok(reply) = &reply {
             self.record.served_by(&reply.served_by);
         }
@@ -287,11 +269,9 @@ impl<'a> Talk<'a> {
         reply.map_err(|error| (fallback_of(&error), error.to_string()))
     }
 
-    /// Time is up while a question is on its way: its beginning has been read by then, and is paid for.
+    /// Time is up while a question is on its way. What was set aside for it counts as spent: it has mostly been charged for.
     fn call_off(&mut self) {
-        let Some(Pending { reserved, question, said, input }) = self.pending.take() else { return };
-        let usage = Usage { input_tokens: input, ..NOTHING };
-        reserved.settle(usage);
+        let Some(Pending { question, said, most: Most { input, output } }) = self.pending.take() else { return };
         let why = CallError::Unavailable(Text::new("time was up before it had answered"));
         self.record.exchanged(Exchange {
             request: question.clone(),
@@ -300,7 +280,12 @@ impl<'a> Talk<'a> {
             finish: Text::default(),
             failure: Some(Text::new(why.to_string())),
             attempts: 1,
-            usage,
+            usage: Usage {
+                input_tokens: input,
+                cached_tokens: 0,
+                output_tokens: output,
+                micro_dollars: self.setting.price.map(|price| price.of(input, 0, output)),
+            },
             millis: u64::try_from(self.setting.rules.within.as_millis()).unwrap_or(u64::MAX),
         });
     }
@@ -408,27 +393,10 @@ impl<'a> Talk<'a> {
     }
 }
 
-const NOTHING: Usage = Usage { input_tokens: 0, cached_tokens: 0, output_tokens: 0, micro_dollars: Some(0) };
-
 fn fallback_of(error: &CallError) -> Fallback {
     match error {
         CallError::Unavailable(_) => Fallback::Unavailable,
         CallError::Rejected(_) => Fallback::Rejected,
         CallError::Malformed(_) => Fallback::Malformed,
     }
-}
-
-fn tokens(bytes: usize) -> u64 {
-    u64::try_from(bytes).unwrap_or(u64::MAX).div_ceil(BYTES_PER_TOKEN)
-}
-
-/// What an answer used, by its server's count. Some servers count nothing; then it is reckoned by length, so that no budget
-/// is without end.
-fn counted(reply: &Reply, input: u64) -> Usage {
-    let usage = reply.usage;
-    if usage.input_tokens > 0 || usage.output_tokens > 0 {
-        return usage;
-    }
-    let bytes = serde_json::to_string(&reply.message).map_or(0, |message| message.len());
-    Usage { input_tokens: input, output_tokens: tokens(bytes), ..usage }
 }

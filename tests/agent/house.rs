@@ -10,7 +10,7 @@ use futures_util::{FutureExt, future::BoxFuture};
 use serde_json::json;
 use tollgate::{
     agent::{
-        Agent, Drafting, Limits, Made, Payer, Purse, Reserved, Toolboxes,
+        Agent, Budgets, Drafting, Limits, Made, Toolboxes,
         model::{Asked, CallError, Finish, Model, Question, Reply},
     },
     domain::{
@@ -94,7 +94,7 @@ impl Model for Script {
         let step = self.steps.lock().unwrap().pop_front();
         async move {
             match step {
-                Some(reply) => Asked { reply, request: Digest::new("sent"), attempts: 1, millis: 7 },
+                Some(reply) => Asked { reply, request: Digest::new("sent"), attempts: 1, unanswered: 0, millis: 7 },
                 None => std::future::pending().await,
             }
         }
@@ -247,67 +247,28 @@ impl Toolboxes for ToyShop {
     }
 }
 
-/// A purse that writes down what happens to it.
-#[derive(Default)]
-pub struct Book {
-    pub left: Mutex<Option<u64>>,
-    pub lines: Arc<Mutex<Vec<String>>>,
-}
-
-struct Line1(Arc<Mutex<Vec<String>>>, bool);
-
-impl Reserved for Line1 {
-    fn settle(mut self: Box<Self>, usage: Usage) {
-        self.1 = true;
-        self.0.lock().unwrap().push(format!("settle {}+{}", usage.input_tokens, usage.output_tokens));
-    }
-}
-
-impl Drop for Line1 {
-    fn drop(&mut self) {
-        if !self.1 {
-            self.0.lock().unwrap().push("dropped".into());
-        }
-    }
-}
-
-impl Purse for Book {
-    fn reserve(&self, payer: &Payer, input: u64, output: u64) -> Result<Box<dyn Reserved>, Text> {
-        if let Some(left) = self.left.lock().unwrap().as_mut() {
-            *left = left.checked_sub(input + output).ok_or(Text::new("the day's tokens are used up"))?;
-        }
-        self.lines.lock().unwrap().push(format!("reserve for {payer}"));
-        Ok(Box::new(Line1(Arc::clone(&self.lines), false)))
-    }
-
-    fn seed(&self, payer: &Payer, at: Timestamp, used: Usage) {
-        self.lines.lock().unwrap().push(format!("seed {payer} {} {}", at.as_millis(), used.input_tokens));
-    }
-}
-
 /// An agent of these parts, at this time.
 pub struct House {
     pub agent: Agent,
-    pub book: Arc<Book>,
     pub shop: Arc<ToyShop>,
     pub now: Arc<Mutex<Timestamp>>,
 }
 
 impl House {
     pub fn new(model: Arc<dyn Model>) -> Self {
-        Self::with(model, Limits::default(), ToyShop::default(), None)
+        Self::with(model, Limits::default(), ToyShop::default(), Budgets::default())
     }
 
-    pub fn with(model: Arc<dyn Model>, limits: Limits, shop: ToyShop, left: Option<u64>) -> Self {
-        let (book, shop) = (Arc::new(Book { left: Mutex::new(left), ..Book::default() }), Arc::new(shop));
+    pub fn with(model: Arc<dyn Model>, limits: Limits, shop: ToyShop, budgets: Budgets) -> Self {
+        let shop = Arc::new(shop);
         let now = Arc::new(Mutex::new(Timestamp::EPOCH));
         let clock = {
             let now = Arc::clone(&now);
             Arc::new(move || *now.lock().unwrap())
         };
-        let (purse, toolboxes) = (Arc::clone(&book) as Arc<dyn Purse>, Arc::clone(&shop) as Arc<dyn Toolboxes>);
-        let agent = Agent::made_of(Made { limits, model, purse, toolboxes, clock }).unwrap();
-        Self { agent, book, shop, now }
+        let toolboxes = Arc::clone(&shop) as Arc<dyn Toolboxes>;
+        let agent = Agent::made_of(Made { limits, budgets, price: None, model, toolboxes, clock }).unwrap();
+        Self { agent, shop, now }
     }
 
     /// What the toys were asked, call by call.

@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use tollgate::{
-    agent::{CALLS_EACH_MAX, Limits, Spent, model::CallError},
-    domain::{RolloutId, ServiceName, Text, Timestamp, Usage},
+    agent::{Budgets, CALLS_EACH_MAX, Limits},
+    domain::{RolloutId, ServiceName, Timestamp},
     plan::Fallback,
 };
 
@@ -81,7 +81,7 @@ async fn an_answer_with_too_many_calls_is_not_looked_into() {
             Arc::clone(&script) as _,
             Limits { plan_within: Duration::from_millis(20), ..limits },
             ToyShop::default(),
-            None,
+            Budgets::default(),
         );
         let planned = house.agent.plan(ROLLOUT, cache_change()).await;
         assert_eq!(house.ran().len(), ran);
@@ -100,7 +100,9 @@ async fn a_model_that_hangs_is_waited_for_until_the_run_is_over() {
     let conversation = planned.conversation.unwrap();
     assert_eq!(conversation.exchanges.len(), 2, "the question that was under way is kept");
     assert!(conversation.exchanges[1].failure.is_some() && conversation.exchanges[1].usage.input_tokens > 0);
-    assert!(house.book.lines.lock().unwrap()[3].starts_with("settle "), "and paid for");
+    let today = house.agent.today();
+    let kept = conversation.usage();
+    assert_eq!((today.tokens, today.tokens_reserved), (kept.input_tokens + kept.output_tokens, 0), "and paid for");
 
     let within = Duration::from_secs(3);
     let started = tokio::time::Instant::now();
@@ -113,7 +115,7 @@ async fn a_run_ends_before_it_uses_more_tokens_than_it_may() {
     let run = async |run_tokens_max| {
         let script = Script::of([add(), submit()]);
         let limits = Limits { run_tokens_max, ..Limits::default() };
-        let house = House::with(Arc::clone(&script) as _, limits, ToyShop::default(), None);
+        let house = House::with(Arc::clone(&script) as _, limits, ToyShop::default(), Budgets::default());
         (house.agent.plan(ROLLOUT, cache_change()).await.draft.map_err(|(why, _)| why), script.put().len())
     };
     let (mut least, mut enough) = (0, 200_000);
@@ -127,19 +129,10 @@ async fn a_run_ends_before_it_uses_more_tokens_than_it_may() {
 }
 
 #[tokio::test]
-async fn a_server_that_counts_nothing_is_reckoned_by_length() {
-    let uncounted = |step: Step| step.map(|reply| tollgate::agent::model::Reply { usage: Usage::default(), ..reply });
-    let house = House::new(Script::of([uncounted(add()), uncounted(submit())]) as _);
-    let planned = house.agent.plan(ROLLOUT, cache_change()).await;
-    let usage = planned.conversation.unwrap().usage();
-    assert!(usage.input_tokens > 1_000 && usage.output_tokens > 10, "{usage:?}");
-}
-
-#[tokio::test]
 async fn a_conversation_does_not_grow_past_its_record() {
     let shop = ToyShop { answer: "x".repeat(100_000), ..ToyShop::default() };
     let limits = Limits { planner_turns_max: 50, tool_calls_max: 500, run_tokens_max: u64::MAX, ..Limits::default() };
-    let house = House::with(Script::of((0..50).map(look)) as _, limits, shop, None);
+    let house = House::with(Script::of((0..50).map(look)) as _, limits, shop, Budgets::default());
     let planned = house.agent.plan(ROLLOUT, cache_change()).await;
     assert_eq!(planned.draft.unwrap_err().0, Fallback::OverBudget);
     let conversation = planned.conversation.unwrap();
@@ -155,29 +148,27 @@ async fn a_run_that_is_called_off_leaves_its_purse_and_its_agent_whole() {
     let house = House::new(Arc::clone(&script) as _);
     let run = house.agent.plan(ROLLOUT, cache_change());
     assert!(tokio::time::timeout(Duration::from_millis(20), run).await.is_err(), "it hangs on its second question");
-    let lines = house.book.lines.lock().unwrap().clone();
-    assert_eq!(lines[1..], ["settle 1000+50", "reserve for acme/shop#12", "dropped"]);
+    let today = house.agent.today();
+    assert!(today.tokens > 1_050 + u64::from(Limits::default().output_tokens_max), "the one on its way counts as spent");
+    assert_eq!(today.tokens_reserved, 0);
     assert_eq!(house.agent.counts().calls.len(), 0, "what did not end is not counted");
 }
 
 #[tokio::test]
 async fn runs_of_one_rollout_go_on_its_pull_requests_account() {
-    let script = Script::of([add(), submit(), call("recommend", "{}"), Err(CallError::Rejected(Text::new("x")))]);
+    let recommend = || call("recommend", "{}");
+    let script = Script::of([add(), submit(), recommend(), recommend(), recommend()]);
     let house = House::new(script as _);
     let service = ServiceName::new("checkout");
-    house.agent.seed_spent([Spent {
-        at: Timestamp::from_millis(5),
-        payer: tollgate::agent::Payer::of(&cache_change().change),
-        usage: USED,
-    }]);
+    house.agent.seed_spent(&[(Timestamp::from_millis(5), USED)]);
     assert!(house.agent.plan(ROLLOUT, cache_change()).await.draft.is_ok());
-    for rollout in [ROLLOUT, RolloutId(8)] {
-        let _ = house.agent.advise(rollout, &service, Arc::new(brief()), Duration::from_secs(1)).await;
+    house.agent.remember(RolloutId(6), &service, &cache_change().change);
+    for (rollout, accounts) in [(ROLLOUT, 1), (RolloutId(6), 1), (RolloutId(8), 2)] {
+        let advised = house.agent.advise(rollout, &service, Arc::new(brief()), Duration::from_secs(1)).await;
+        assert!(advised.advice.is_ok());
+        assert_eq!(house.agent.today().pull_requests, accounts, "{rollout}");
     }
-    let lines = house.book.lines.lock().unwrap().clone();
-    assert_eq!(lines[0], "seed acme/shop#12 5 1000");
-    let payers: Vec<&String> = lines.iter().filter(|line| line.starts_with("reserve")).collect();
-    assert_eq!(payers[2..], ["reserve for acme/shop#12", "reserve for r8"]);
+    assert_eq!(house.agent.today().tokens, 6 * 1_050, "what was used before counts");
 }
 
 #[tokio::test]

@@ -84,7 +84,7 @@ async fn secrets_are_neither_sent_nor_kept() {
     let script =
         Script::of([Ok(step), Err(tollgate::agent::model::CallError::Rejected(Text::new(put_secret("a wrong key"))))]);
     let shop = crate::house::ToyShop { answer: put_secret("the file says"), ..Default::default() };
-    let house = House::with(Arc::clone(&script) as _, tollgate::agent::Limits::default(), shop, None);
+    let house = House::with(Arc::clone(&script) as _, tollgate::agent::Limits::default(), shop, tollgate::agent::Budgets::default());
     let change = context(&put_secret("Title"), vec![file("src/key.rs", &[&put_secret("const KEY =")])]);
     let planned = house.agent.plan(RolloutId(1), change).await;
     let kept = serde_json::to_string(planned.conversation.as_ref().unwrap()).unwrap();

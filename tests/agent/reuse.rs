@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use tollgate::{
-    agent::{AGE_MAX, Limits},
+    agent::{AGE_MAX, Budgets, Limits},
     domain::{RolloutId, Text},
     plan::{Fallback, Source},
 };
@@ -45,7 +45,7 @@ async fn whatever_the_model_would_see_or_be_led_by_makes_another_plan() {
     others.push(tollgate::tools::Context { alpha: 0.05, ..base() });
     for other in others {
         let script = Script::of([add(), submit(), add(), submit()]);
-        let house = House::with(Arc::clone(&script) as _, Limits::default(), ToyShop::default(), None);
+        let house = House::with(Arc::clone(&script) as _, Limits::default(), ToyShop::default(), Budgets::default());
         assert!(house.agent.plan(RolloutId(1), base()).await.draft.is_ok());
         assert!(house.agent.plan(RolloutId(2), other).await.draft.is_ok());
         assert_eq!(script.put().len(), 4);
