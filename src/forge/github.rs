@@ -18,6 +18,7 @@ use super::{
     Error,
     diff::{self, Assembly, LIMITS},
     github_answers::{File, PullRequest, failure, has_next_page, parse, refuses_whole_diff},
+    kept,
 };
 use crate::{
     domain::{Change, Diff, Repository, Revision, Text},
@@ -263,7 +264,7 @@ impl GitHub {
     }
 
     async fn once(&self, path: &str, accept: HeaderValue, bytes_max: usize) -> Result<Answer, Failure<Error>> {
-        let broken = |error: String| Failure::passing(Error::Unavailable(Text::new(error)));
+        let broken = |error: String| Failure::passing(Error::Unavailable(kept(&error)));
         let headers = HeaderMap::from_iter([(header::ACCEPT, accept)]);
         let response = self.client._get_with_headers(path, Some(headers)).await.map_err(|e| broken(e.to_string()))?;
         let (parts, body) = response.into_parts();

@@ -25,7 +25,7 @@ use std::{sync::Arc, time::Duration};
 pub use advising::Advising;
 pub use planning::{PAST_WAIT, Planning, REACH, TRIED_MAX};
 pub use reply::{ANSWER_BYTES_MAX, ARGUMENTS_BYTES_MAX};
-pub use review::{Review, ReviewFile, Unshown};
+pub use review::{LINE_BYTES_MAX, PATH_BYTES_MAX, Review, ReviewFile, Shown, Unshown};
 
 use futures_util::future::BoxFuture;
 use serde::Serialize;
