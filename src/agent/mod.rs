@@ -54,8 +54,8 @@ use self::{
 };
 use crate::{
     domain::{
-        Advice, Brief, Change, Conversation, Diff, Digest, ModelRole, PathClass, Prose, Repository, RolloutId, ServiceName, Story,
-        Text, Timestamp, Usage,
+        Advice, Brief, Change, Conversation, Diff, Digest, ModelRole, PathClass, Prose, Repository, RolloutId,
+        ServiceName, Story, Text, Timestamp, Usage,
     },
     plan::{Draft, Fallback, Source, heuristic_draft, path_class},
     tools::{Context, Ended, Review},
@@ -328,11 +328,8 @@ impl Agent {
 
     fn payer(&self, rollout: RolloutId, service: &ServiceName) -> Payer {
         let payers = self.inner.payers.lock().unwrap_or_else(PoisonError::into_inner);
-        let unknown = || Payer {
-            service: service.clone(),
-            repository: self.inner.nowhere.clone(),
-            pull_request: rollout.0,
-        };
+        let unknown =
+            || Payer { service: service.clone(), repository: self.inner.nowhere.clone(), pull_request: rollout.0 };
         payers.get(&rollout).cloned().unwrap_or_else(unknown)
     }
 }

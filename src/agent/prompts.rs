@@ -357,7 +357,9 @@ mod tests {
         for lists in [vec![], vec!["{}".to_owned()]] {
             assert!(unknown("planner_task", &planner_task(lists.clone())).is_empty());
             let stage = "{}".to_owned();
-            assert!(unknown("advisor_task", &AdvisorTask { stage, legal: "hold".into(), checks: lists.clone() }).is_empty());
+            assert!(
+                unknown("advisor_task", &AdvisorTask { stage, legal: "hold".into(), checks: lists.clone() }).is_empty()
+            );
             assert!(unknown("narrator_task", &NarratorTask { rollout: "{}".into(), checks: lists }).is_empty());
         }
         assert!(unknown("planner", &Planner { turns_max: 6, tool_calls_max: 20 }).is_empty());

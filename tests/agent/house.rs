@@ -26,21 +26,21 @@ use tollgate::{
 
 /// What was asked.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Put {
-    pub messages: Vec<Message>,
-    pub tools: Vec<&'static str>,
-    pub must_call: bool,
-    pub cache_key: String,
+pub(crate) struct Put {
+    pub(crate) messages: Vec<Message>,
+    pub(crate) tools: Vec<&'static str>,
+    pub(crate) must_call: bool,
+    pub(crate) cache_key: String,
 }
 
 impl Put {
     /// Everything in it.
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         serde_json::to_string(&self.messages).unwrap()
     }
 
     /// The text of a message of ours.
-    pub fn words(&self, at: usize) -> &str {
+    pub(crate) fn words(&self, at: usize) -> &str {
         match &self.messages[at] {
             Message::System(text) | Message::User(text) => text,
             Message::Tool { answer, .. } => answer,
@@ -49,7 +49,7 @@ impl Put {
     }
 
     /// What the last tool calls were answered.
-    pub fn answers(&self) -> Vec<serde_json::Value> {
+    pub(crate) fn answers(&self) -> Vec<serde_json::Value> {
         let since = self.messages.iter().rposition(|message| matches!(message, Message::Assistant { .. }));
         let answers = self.messages[since.map_or(0, |at| at + 1)..].iter().filter_map(|message| match message {
             Message::Tool { answer, .. } => Some(serde_json::from_str(answer).unwrap()),
@@ -60,21 +60,21 @@ impl Put {
 }
 
 /// A step of a script.
-pub type Step = Result<Reply, CallError>;
+pub(crate) type Step = Result<Reply, CallError>;
 
 /// A model that follows a script; at its end it hangs.
 #[derive(Default)]
-pub struct Script {
+pub(crate) struct Script {
     steps: Mutex<VecDeque<Step>>,
     put: Mutex<Vec<Put>>,
 }
 
 impl Script {
-    pub fn of(steps: impl IntoIterator<Item = Step>) -> Arc<Self> {
+    pub(crate) fn of(steps: impl IntoIterator<Item = Step>) -> Arc<Self> {
         Arc::new(Self { steps: Mutex::new(steps.into_iter().collect()), put: Mutex::default() })
     }
 
-    pub fn put(&self) -> Vec<Put> {
+    pub(crate) fn put(&self) -> Vec<Put> {
         self.put.lock().unwrap().clone()
     }
 }
@@ -102,7 +102,8 @@ impl Model for Script {
     }
 }
 
-pub const USED: Usage = Usage { input_tokens: 1_000, cached_tokens: 600, output_tokens: 50, micro_dollars: Some(30) };
+pub(crate) const USED: Usage =
+    Usage { input_tokens: 1_000, cached_tokens: 600, output_tokens: 50, micro_dollars: Some(30) };
 
 fn reply(text: Option<&str>, refusal: Option<&str>, calls: Vec<ToolCall>, finish: Finish) -> Step {
     let message = Message::Assistant { text: text.map(str::to_owned), refusal: refusal.map(str::to_owned), calls };
@@ -110,7 +111,7 @@ fn reply(text: Option<&str>, refusal: Option<&str>, calls: Vec<ToolCall>, finish
 }
 
 /// An answer that makes these calls.
-pub fn calls<'a>(calls: impl IntoIterator<Item = (&'a str, &'a str)>) -> Step {
+pub(crate) fn calls<'a>(calls: impl IntoIterator<Item = (&'a str, &'a str)>) -> Step {
     let call = |(name, arguments): (&str, &str)| ToolCall {
         id: "theirs".into(),
         name: name.into(),
@@ -119,28 +120,28 @@ pub fn calls<'a>(calls: impl IntoIterator<Item = (&'a str, &'a str)>) -> Step {
     reply(None, None, calls.into_iter().map(call).collect(), Finish::ToolCalls)
 }
 
-pub fn call(name: &str, arguments: &str) -> Step {
+pub(crate) fn call(name: &str, arguments: &str) -> Step {
     calls([(name, arguments)])
 }
 
-pub fn submit() -> Step {
+pub(crate) fn submit() -> Step {
     call("submit", "{}")
 }
 
-pub fn words(text: &str) -> Step {
+pub(crate) fn words(text: &str) -> Step {
     reply(Some(text), None, Vec::new(), Finish::Stop)
 }
 
-pub fn refusal(text: &str) -> Step {
+pub(crate) fn refusal(text: &str) -> Step {
     reply(None, Some(text), Vec::new(), Finish::Stop)
 }
 
-pub fn filtered() -> Step {
+pub(crate) fn filtered() -> Step {
     reply(None, None, Vec::new(), Finish::ContentFilter)
 }
 
 /// An answer that was cut off in the middle of a call.
-pub fn cut_off() -> Step {
+pub(crate) fn cut_off() -> Step {
     let call = ToolCall { id: "1".into(), name: "add".into(), arguments: r#"{"n":7"#.into() };
     reply(None, None, vec![call], Finish::Length)
 }
@@ -168,7 +169,7 @@ fn outcome(status: Status, reason: &str) -> Outcome {
 }
 
 /// Toy tools: `look` at `n`, `add` the check `n` (above 100 there is nothing of the kind), `submit` or `abstain`.
-pub struct Toys {
+pub(crate) struct Toys {
     role: ModelRole,
     checks: Vec<Check>,
     answer: String,
@@ -225,9 +226,9 @@ impl Drafting for Toys {
 
 /// Makes toys, and keeps what was run.
 #[derive(Default)]
-pub struct ToyShop {
-    pub answer: String,
-    pub ran: Arc<Mutex<Vec<String>>>,
+pub(crate) struct ToyShop {
+    pub(crate) answer: String,
+    pub(crate) ran: Arc<Mutex<Vec<String>>>,
 }
 
 impl ToyShop {
@@ -248,18 +249,18 @@ impl Toolboxes for ToyShop {
 }
 
 /// An agent of these parts, at this time.
-pub struct House {
-    pub agent: Agent,
-    pub shop: Arc<ToyShop>,
-    pub now: Arc<Mutex<Timestamp>>,
+pub(crate) struct House {
+    pub(crate) agent: Agent,
+    pub(crate) shop: Arc<ToyShop>,
+    pub(crate) now: Arc<Mutex<Timestamp>>,
 }
 
 impl House {
-    pub fn new(model: Arc<dyn Model>) -> Self {
+    pub(crate) fn new(model: Arc<dyn Model>) -> Self {
         Self::with(model, Limits::default(), ToyShop::default(), Budgets::default())
     }
 
-    pub fn with(model: Arc<dyn Model>, limits: Limits, shop: ToyShop, budgets: Budgets) -> Self {
+    pub(crate) fn with(model: Arc<dyn Model>, limits: Limits, shop: ToyShop, budgets: Budgets) -> Self {
         let shop = Arc::new(shop);
         let now = Arc::new(Mutex::new(Timestamp::EPOCH));
         let clock = {
@@ -272,12 +273,12 @@ impl House {
     }
 
     /// What the toys were asked, call by call.
-    pub fn ran(&self) -> Vec<String> {
+    pub(crate) fn ran(&self) -> Vec<String> {
         self.shop.ran.lock().unwrap().clone()
     }
 }
 
-pub fn check(name: &str) -> Check {
+pub(crate) fn check(name: &str) -> Check {
     Check {
         name: CheckName::new(name),
         sli: ratio(),
@@ -317,7 +318,7 @@ impl Provider for Meter {
     }
 }
 
-pub fn file(path: &str, lines: &[&str]) -> FileDiff {
+pub(crate) fn file(path: &str, lines: &[&str]) -> FileDiff {
     let line = |(at, text): (usize, &&str)| Line {
         kind: LineKind::Added,
         number: u32::try_from(at).unwrap() + 1,
@@ -332,7 +333,7 @@ pub fn file(path: &str, lines: &[&str]) -> FileDiff {
     }
 }
 
-pub fn context(title: &str, files: Vec<FileDiff>) -> Context {
+pub(crate) fn context(title: &str, files: Vec<FileDiff>) -> Context {
     let touched = |file: &FileDiff| FileTouched { path: file.path.clone(), previous_path: None, kind: file.kind };
     let change = Change {
         repository: "acme/shop".parse().unwrap(),
@@ -378,14 +379,14 @@ pub fn context(title: &str, files: Vec<FileDiff>) -> Context {
 }
 
 /// A change that adds a cache.
-pub fn cache_change() -> Context {
+pub(crate) fn cache_change() -> Context {
     context(
         "Add a cache",
         vec![file("src/cache.rs", &["fn lookup(key: &str) -> Option<Price> {", "    CACHE.get(key)"])],
     )
 }
 
-pub fn advice() -> Advice {
+pub(crate) fn advice() -> Advice {
     Advice {
         action: Action::Hold,
         cites: vec![CheckId(0)],
@@ -394,7 +395,7 @@ pub fn advice() -> Advice {
     }
 }
 
-pub fn brief() -> Brief {
+pub(crate) fn brief() -> Brief {
     let counts = Counts { bad: 3, total: 400 };
     Brief {
         stage: 1,

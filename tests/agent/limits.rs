@@ -149,7 +149,10 @@ async fn a_run_that_is_called_off_leaves_its_purse_and_its_agent_whole() {
     let run = house.agent.plan(ROLLOUT, cache_change());
     assert!(tokio::time::timeout(Duration::from_millis(20), run).await.is_err(), "it hangs on its second question");
     let today = house.agent.today();
-    assert!(today.tokens > 1_050 + u64::from(Limits::default().output_tokens_max), "the one on its way counts as spent");
+    assert!(
+        today.tokens > 1_050 + u64::from(Limits::default().output_tokens_max),
+        "the one on its way counts as spent"
+    );
     assert_eq!(today.tokens_reserved, 0);
     assert_eq!(house.agent.counts().calls.len(), 0, "what did not end is not counted");
 }
@@ -182,8 +185,7 @@ async fn documents_and_tests_need_no_model() {
     assert_eq!(house.agent.counts().not_needed, 1);
 
     let docs = vec![file("docs/cache.md", &["A cache."]), file("tests/cache.rs", &["#[test]"])];
-    let are_classed = tollgate::plan::path_class("docs/cache.md") == tollgate::domain::PathClass::Docs;
-    assert_eq!(are_classed, house.agent.plan(ROLLOUT, context("Docs", docs.clone())).now_or_asks(&script).await);
+    assert!(house.agent.plan(ROLLOUT, context("Docs", docs.clone())).now_or_asks(&script).await);
     let mut moved = docs;
     moved[0].previous_path = Some("src/cache.rs".into());
     assert!(!house.agent.plan(ROLLOUT, context("Docs", moved)).now_or_asks(&script).await, "code went away");

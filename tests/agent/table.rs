@@ -3,13 +3,14 @@
 use std::{sync::Arc, time::Duration};
 
 use tollgate::{
-    agent::{Budgets, Limits, Planned, model::CallError},
-    domain::{Message, RolloutId, ServiceName, Story, Text, WayBack},
+    agent::{Agent, Budgets, Config, Flavour, Limits, Planned, model::CallError},
+    domain::{Message, RolloutId, ServiceName, Story, Text, Timestamp, WayBack},
     plan::{Fallback, Source},
 };
 
 use crate::house::{
-    House, Script, Step, ToyShop, brief, cache_change, call, calls, cut_off, filtered, refusal, submit, words,
+    House, Script, Step, ToyShop, brief, cache_change, call, calls, context, cut_off, file, filtered, refusal, submit,
+    words,
 };
 
 const ROLLOUT: RolloutId = RolloutId(7);
@@ -50,6 +51,8 @@ async fn a_plan_is_the_models_checks_under_the_rules_own_words_on_the_way_back()
     );
     let today = house.agent.today();
     assert_eq!((today.tokens, today.tokens_reserved, today.pull_requests), (2_100, 0, 1));
+    let today = house.agent.today();
+    assert_eq!((today.tokens, today.tokens_reserved, today.pull_requests), (2_100, 0, 1));
 }
 
 #[tokio::test]
@@ -86,8 +89,14 @@ async fn a_cut_off_answer_is_not_read_and_is_asked_again_with_half_the_change() 
     assert_eq!(house.ran(), [r#"add {"n":1}"#, "submit {}"], "nothing of the cut answer was run");
     assert_eq!(script.put()[1].messages.len(), 2, "begun anew");
 
-    let (planned, script, _) = plan([cut_off(), cut_off()]).await;
+    let lines: Vec<String> = (0..2_000).map(|n| format!("    let value_{n} = read(source, {n})?;")).collect();
+    let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+    let script = Script::of([cut_off(), cut_off()]);
+    let agent = House::new(Arc::clone(&script) as _).agent;
+    let planned = agent.plan(ROLLOUT, context("Long", vec![file("src/long.rs", &lines)])).await;
     assert_eq!((fallback(&planned), script.put().len()), (Fallback::Truncated, 2));
+    let shown = |at: usize| script.put()[at].words(1).matches("let value_").count();
+    assert!(shown(1) > 100 && (shown(0) / 2).abs_diff(shown(1)) < 100, "{} then {}", shown(0), shown(1));
 }
 
 #[tokio::test]
@@ -179,8 +188,10 @@ async fn a_model_that_cannot_be_asked_is_told_apart_by_why() {
         let conversation = planned.conversation.unwrap();
         assert!(conversation.exchanges[0].failure.is_some() && conversation.end.as_str().starts_with(why.word()));
         let today = house.agent.today();
-    assert_eq!((today.tokens, today.tokens_reserved, today.pull_requests), (2_100, 0, 1));
-}
+        assert_eq!(today.tokens_reserved, 0);
+        // An answer that was sent and cannot be read has mostly been charged for.
+        assert_eq!(today.tokens > 0, why == Fallback::Malformed);
+    }
 }
 
 #[tokio::test]
@@ -230,4 +241,32 @@ async fn a_narrators_words_are_bounded_and_anything_else_is_none() {
     let house = House::new(Script::of([words(&"long ".repeat(10_000))]) as _);
     let narrated = house.agent.narrate(ROLLOUT, story()).await;
     assert!(narrated.words.unwrap().as_str().len() <= tollgate::domain::PROSE_BYTES_MAX);
+}
+
+#[tokio::test]
+async fn the_tools_that_there_are_are_offered_and_answer() {
+    let script = Script::of([call("submit", "{}"), call("abstain", r#"{"reason":"no_matching_telemetry"}"#)]);
+    let config = Config {
+        flavour: Flavour::OpenAi,
+        base_url: "http://127.0.0.1:9/v1".into(),
+        model: "scripted".into(),
+        key: None,
+        timeout: Duration::from_secs(1),
+        attempts_max: 1,
+        price: None,
+        limits: Limits::default(),
+        budgets: Budgets::default(),
+    };
+    let clock = Arc::new(|| Timestamp::EPOCH);
+    let agent = Agent::with_model(config.clone(), Arc::clone(&script) as _, clock.clone()).unwrap();
+    let planned = agent.plan(ROLLOUT, cache_change()).await;
+    assert_eq!(fallback(&planned), Fallback::Abstained, "{:?}", planned.draft);
+    let put = script.put();
+    for name in ["get_diff_hunks", "search_metrics", "add_ratio_check", "submit_plan", "abstain"] {
+        assert!(put[0].tools.contains(&name), "{name}");
+    }
+    assert_eq!(put[1].answers()[0]["status"], "error", "a tool that there is not");
+    assert!(Agent::new(config.clone(), clock.clone()).is_ok());
+    let bad = Config { base_url: "no address".into(), ..config };
+    assert!(matches!(Agent::new(bad, clock), Err(tollgate::agent::Error::Model(_))));
 }
