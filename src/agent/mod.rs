@@ -47,9 +47,9 @@ use self::{
     cache::Cache,
     digest::sha256,
     model::{CallError, Model},
-    parts::{AdvisorPart, NarratorPart, PlannerPart, Real},
+    parts::{AdvisorPart, NarratorPart, Part, PlannerPart, Real},
     prompts::Prompts,
-    talk::{Closed, Part, Rules, Said, Setting, hold},
+    talk::{Closed, Rules, Said, Setting, hold},
     totals::Counter,
 };
 use crate::{

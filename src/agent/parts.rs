@@ -2,16 +2,36 @@
 
 use std::sync::Arc;
 
-use super::{
-    config::Limits,
-    prompts::Prompts,
-    talk::{Failed, Part, Shown},
-};
+use super::{config::Limits, prompts::Prompts, talk::Failed};
 use crate::{
     domain::{Brief, Message, Story, Text},
     plan::{Draft, Fallback},
     tools::{Advising, Context, Planning, Review, Toolbox},
 };
+
+/// How much of the change the first message shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Shown {
+    /// Whether lines are shown, or paths and the names of symbols only.
+    pub(super) lines: bool,
+    /// Most bytes of it.
+    pub(super) bytes_max: usize,
+}
+
+/// What a role brings to its conversation.
+pub(super) trait Part: Send {
+    /// Puts everything at hand back to where it was, and gives the first messages.
+    ///
+    /// # Errors
+    /// Why they cannot be written.
+    fn open(&mut self, shown: Shown) -> Result<Vec<Message>, Failed>;
+
+    /// Whether the first messages show a change, so that there is something to show less of.
+    fn shows_change(&self) -> bool;
+
+    /// The tools; none for a narrator.
+    fn toolbox(&mut self) -> Option<&mut dyn Toolbox>;
+}
 
 /// A planner's tools: readers, and a draft that grows.
 pub trait Drafting: Toolbox {

@@ -11,8 +11,8 @@ use tera::Tera;
 use super::{
     config::Limits,
     digest::sha256,
+    parts::Shown,
     shown::{self, Opening},
-    talk::Shown,
 };
 use crate::{
     domain::{

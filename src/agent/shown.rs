@@ -6,7 +6,7 @@
 
 use serde_json::json;
 
-use super::talk::Shown;
+use super::parts::Shown;
 use crate::{domain::Text, tools::Review};
 
 /// How often a smaller part is tried where quoting made one too long.

@@ -12,6 +12,7 @@ use super::{
     config::{Limits, Price},
     digest::sha256,
     model::{Asked, CallError, Finish, Model, Question, Reply},
+    parts::{Part, Shown},
     record::{CALLS_EACH_MAX, Full, RECORD_BYTES_MAX, Record},
 };
 use crate::{
@@ -57,30 +58,6 @@ impl Rules {
             within: within.unwrap_or(longest),
         }
     }
-}
-
-/// How much of the change the first message shows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Shown {
-    /// Whether lines are shown, or paths and the names of symbols only.
-    pub(super) lines: bool,
-    /// Most bytes of it.
-    pub(super) bytes_max: usize,
-}
-
-/// What a role brings to its conversation.
-pub(super) trait Part: Send {
-    /// Puts everything at hand back to where it was, and gives the first messages.
-    ///
-    /// # Errors
-    /// Why they cannot be written.
-    fn open(&mut self, shown: Shown) -> Result<Vec<Message>, Failed>;
-
-    /// Whether the first messages show a change, so that there is something to show less of.
-    fn shows_change(&self) -> bool;
-
-    /// The tools; none for a narrator.
-    fn toolbox(&mut self) -> Option<&mut dyn Toolbox>;
 }
 
 /// What a run came to.
