@@ -49,7 +49,7 @@ pub struct Limits {
     pub advisor_turns_max: u32,
     /// Most calls of tools in a run.
     pub tool_calls_max: u32,
-    /// Most wrong calls or texts that are given back to be mended.
+    /// Most answers with wrong calls, or with words in place of calls, that are given back to be mended.
     pub repairs_max: u32,
     /// Most tokens of one answer.
     pub output_tokens_max: u32,
