@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use proptest::{prelude::*, test_runner::TestRunner};
 use tollgate::{
     domain::*,
-    plan::{Draft, PathRule},
+    plan::{Draft, PathRule, Reason, Source, Standing, Trial, Tried},
     rollout::{Deployed, Effect, Event, Fleet, ModelMay, ModelPolicy, Policy, RiskBake, RolloutView, ServicePolicy},
     sim::scenario,
 };
@@ -41,6 +41,8 @@ struct World {
     looks: Looks,
     model: Model,
     checks: Vec<Check>,
+    /// What else is said in a draft.
+    drafts: fn(Draft) -> Draft,
     /// The share that was read back last, at each second.
     shares: Vec<u16>,
     share: u16,
@@ -141,6 +143,7 @@ impl World {
             looks: Box::new(looks),
             model,
             checks: Vec::new(),
+            drafts: |draft| draft,
             shares: Vec::new(),
             share: 0,
             briefs: Vec::new(),
@@ -214,7 +217,8 @@ impl World {
             }
             Effect::Draft { request, rollout, past, .. } => {
                 self.pasts.push(past);
-                let draft = Ok(Box::new(Draft::by_rules(self.checks.clone(), WayBack::Open, Vec::new())));
+                let draft = (self.drafts)(Draft::by_rules(self.checks.clone(), WayBack::Open, Vec::new()));
+                let draft = Ok(Box::new(draft));
                 self.later(self.now, Event::Drafted { request, rollout, draft, conversation: None });
             }
             Effect::Shift { request, shift } => {
@@ -563,10 +567,11 @@ fn runner(cases: u32) -> TestRunner {
 #[test]
 fn no_advice_widens_but_a_tie_that_it_may_break_and_none_rolls_back_alone() {
     let (mut asked, mut broken, mut rolled_back) = (0, 0, 0);
-    let inputs = (lives(), prop::collection::vec(any_advice(), 1..6), any::<bool>());
-    let run = |(life, replies, may_break): (Life, Vec<Option<Reply>>, bool)| {
+    let lean_alphas = prop::sample::select(vec![0.05, 1e-4]);
+    let inputs = (lives(), prop::collection::vec(any_advice(), 1..6), any::<bool>(), lean_alphas);
+    let run = |(life, replies, may_break, lean_alpha): (Life, Vec<Option<Reply>>, bool, f64)| {
         let may = if may_break { ModelMay::BreakTies } else { ModelMay::Hold };
-        let world = lived(&life, asks(may), replies);
+        let world = lived(&life, asks(may).map(|model| ModelPolicy { lean_alpha, ..model }), replies);
         asked += world.briefs.len();
         prop_assert!(world.kept.is_empty(), "kept at the word of a model: {:?}", world.kept);
         for (shift, said, leanings) in &world.beyond {
@@ -575,7 +580,7 @@ fn no_advice_widens_but_a_tie_that_it_may_break_and_none_rolls_back_alone() {
                 prop_assert!(may_break && action == Some(Action::Expand), "{shift:?} at {said:?}");
                 broken += 1;
             } else {
-                let leans = leanings.iter().any(|log_e| *log_e >= 20_f64.ln());
+                let leans = leanings.iter().any(|log_e| *log_e >= -lean_alpha.ln());
                 prop_assert!(action == Some(Action::RollBack) && leans && shift.to.is_none(), "{shift:?} at {said:?}");
                 rolled_back += 1;
             }
@@ -718,6 +723,40 @@ fn a_risky_change_is_baked_longer_and_has_as_much_more_patience() {
     assert_eq!(high.view().share, 500, "24 more minutes of bake time, and of patience: {}", high.timeline());
     high.go(MIN * 3);
     assert_eq!(high.view().share, 0, "40 minutes of patience and those 24 are over");
+}
+
+#[test]
+fn who_planned_and_how_its_checks_fared_is_shown() {
+    let mut world = World::new(service(None), healthy, silent());
+    world.checks = vec![proposed("errors on /pay", Aim::Guard)];
+    world.drafts = |draft| {
+        let trial = |name: &str, standing| Tried {
+            check: CheckName::new(name),
+            standing,
+            reason: Reason::Noisy,
+            detail: Text::new("often"),
+            baseline: None,
+            trial: Trial { alarms: 1, rollouts: 40 },
+            power: Vec::new(),
+        };
+        Draft {
+            source: Source::Model { model: Text::new("m1"), is_cached: true },
+            tried: vec![trial("errors on /pay", Standing::Admitted), trial("gone", Standing::Rejected)],
+            uncovered: vec![Text::new("big.rs")],
+            risk: Risk::Medium,
+            ..draft
+        }
+    };
+    world.go(S * 2);
+    let view = world.view();
+    assert_eq!(view.source, Some(Source::Model { model: Text::new("m1"), is_cached: true }));
+    assert_eq!((view.risk, view.uncovered), (Some(Risk::Medium), vec!["big.rs".to_owned()]));
+    assert!(view.checks[0].trial.is_none(), "the objective was not tried");
+    let shown = view.checks[1].trial.as_ref().unwrap();
+    assert_eq!((shown.reason.as_str(), shown.alarms, shown.rollouts), ("noisy", 1, 40));
+    assert_eq!(view.checks[1].weight, Weight::Critical);
+    let rejected: Vec<_> = view.rejected_trials.iter().map(|trial| trial.check.as_str()).collect();
+    assert_eq!(rejected, ["gone"]);
 }
 
 #[test]

@@ -65,7 +65,9 @@ fn no_world_does_harm_and_every_world_comes_to_rest() {
         println!("{outcome}: {}", count(outcome));
         assert!(count(outcome) > 0, "no world ended {outcome}: the worlds are too tame to prove anything");
     }
-    println!("{worlds} worlds, {entries} entries, {restarts} restarts");
+    let advised: u32 = results.iter().map(|(_, ended)| ended.advised).sum();
+    println!("{worlds} worlds, {entries} entries, {restarts} restarts, {advised} times a model was asked for advice");
+    assert!(advised > 0, "no world ever asked for advice: what advice may do was not looked at");
     let mut failures: Vec<(u64, String)> =
         results.iter().filter_map(|(seed, ended)| faults_of(ended).map(|what| (*seed, what))).collect();
     failures.sort();

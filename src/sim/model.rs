@@ -21,7 +21,8 @@ pub(super) fn policy(rng: &mut StdRng) -> ModelPolicy {
         advises: true,
         narrates: rng.random_bool(0.5),
         may: if rng.random_bool(0.5) { ModelMay::BreakTies } else { ModelMay::Hold },
-        lean_alpha: 0.05,
+        // A tie itself is a leaning at 0.05; not every one is at 0.005.
+        lean_alpha: if rng.random_bool(0.5) { 0.05 } else { 0.005 },
         advise_within: Duration::from_secs(60),
     }
 }
