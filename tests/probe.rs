@@ -38,12 +38,15 @@ enum Does {
     To(String),
 }
 
+/// The method of a request, and its token.
+type Sent = (HttpMethod, Option<String>);
+
 #[derive(Clone)]
 struct Server {
     address: SocketAddr,
     does: Arc<Mutex<BTreeMap<String, Does>>>,
     asked: Arc<AtomicU64>,
-    last: Arc<Mutex<Option<(HttpMethod, Option<String>)>>>,
+    last: Arc<Mutex<Option<Sent>>>,
 }
 
 impl Server {

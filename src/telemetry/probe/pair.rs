@@ -169,12 +169,15 @@ impl Limiter {
     }
 }
 
+/// A pair and the task that asks it.
+type Probed = (Arc<Pair>, JoinHandle<()>);
+
 struct Shared {
     config: Config,
     clock: Clock,
     client: Client,
     limiters: BTreeMap<ServiceName, Limiter>,
-    pairs: Mutex<BTreeMap<Key, (Arc<Pair>, JoinHandle<()>)>>,
+    pairs: Mutex<BTreeMap<Key, Probed>>,
 }
 
 /// Asks the arms. Dropping it ends all probes.
