@@ -21,7 +21,8 @@ impl Rollout {
     /// Its turn has come: asks for a draft.
     pub(super) fn begin(&mut self, desk: &mut Desk<'_>) {
         let request = desk.new_request();
-        self.phase = Phase::Drafting(Asked { request: Some(request), until: desk.now + desk.policy.reply_within });
+        let within = desk.policy.draft_within.unwrap_or(desk.policy.reply_within);
+        self.phase = Phase::Drafting(Asked { request: Some(request), until: desk.now + within });
         desk.effects.push(Effect::Draft {
             request,
             rollout: self.id,

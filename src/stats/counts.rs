@@ -58,7 +58,7 @@ use crate::domain::{Concern, Counts, Direction, Interval, PartKind, Sli, Text};
 
 pub(super) const KIND: Kind = Kind {
     name: "counts",
-    serves: &["ratio", "events_per_traffic"],
+    serves: &["ratio", "events_per_traffic", "liveness", "probe"],
     summary: "bets on the canary's share of the bad events, given its share of the traffic, with each pod left out",
 };
 
