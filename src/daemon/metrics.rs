@@ -16,9 +16,10 @@ use prometheus_client::{
     registry::Registry,
 };
 
+use super::model_metrics::ModelMetrics;
 use crate::{
-    domain::{Outcome, RolloutId, Severity},
-    rollout::FleetView,
+    domain::{Outcome, RolloutId, Severity, Stamped},
+    rollout::{Event, FleetView},
 };
 
 /// The phases a rollout can be in, as [`crate::rollout::RolloutView::phase`] names them.
@@ -75,6 +76,7 @@ pub struct Metrics {
     fetching: Gauge,
     kill_switch: Gauge,
     streams: Gauge,
+    model: ModelMetrics,
     last_view: Mutex<Option<LastView>>,
 }
 
@@ -99,8 +101,11 @@ impl Default for Metrics {
 impl Metrics {
     /// All at zero.
     pub fn new() -> Self {
+        let mut registry = Registry::with_prefix("tollgate");
+        let model = ModelMetrics::new(&mut registry);
         let mut metrics = Self {
-            registry: Registry::with_prefix("tollgate"),
+            registry,
+            model,
             handled: Counter::default(),
             commits: Counter::default(),
             entries: Counter::default(),
@@ -154,11 +159,12 @@ impl Metrics {
         self.handled.inc_by(events);
     }
 
-    /// One batch of `entries` was made durable within `seconds`.
-    pub fn committed(&self, entries: u64, seconds: f64) {
+    /// One batch of entries was made durable within `seconds`.
+    pub fn committed(&self, entries: &[Stamped<Event>], seconds: f64) {
         self.commits.inc();
-        self.entries.inc_by(entries);
+        self.entries.inc_by(u64::try_from(entries.len()).unwrap_or(u64::MAX));
         self.commit_seconds.observe(seconds);
+        self.model.committed(entries);
     }
 
     /// People were told something.

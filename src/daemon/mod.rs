@@ -7,6 +7,7 @@ mod dispatch;
 mod handle;
 mod live;
 mod metrics;
+mod model_metrics;
 
 use std::{
     collections::BTreeMap,
