@@ -57,6 +57,15 @@ pub struct GitHub {
     attempts_max: u32,
 }
 
+/// How far the configured credentials reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reach {
+    /// Requests that are allowed in an hour, where GitHub says.
+    pub requests_max: Option<u64>,
+    /// How many of them are left.
+    pub requests_left: Option<u64>,
+}
+
 /// An answer: its headers, and its body up to a limit.
 struct Answer {
     status: StatusCode,
@@ -83,6 +92,13 @@ impl GitHub {
         }
         let client = builder.build().map_err(|error| refused(format!("no client can be made: {error}")))?;
         Ok(Self { client, timeout: config.timeout, attempts_max: config.attempts_max })
+    }
+
+    /// Whether a repository can be read, and how many more requests are allowed before the limit on them is reset.
+    pub async fn reach(&self, repository: &Repository) -> Result<Reach, Error> {
+        let answer = self.json(&format!("/repos/{}/{}", repository.owner(), repository.name())).await?;
+        let number = |name: &str| answer.headers.get(name)?.to_str().ok()?.parse().ok();
+        Ok(Reach { requests_max: number("x-ratelimit-limit"), requests_left: number("x-ratelimit-remaining") })
     }
 
     /// A merged pull request as GitHub has it now, with the files it touches.

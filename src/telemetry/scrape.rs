@@ -8,6 +8,7 @@
 mod arms;
 mod fetch;
 mod gain;
+pub mod once;
 mod parts;
 mod rounds;
 mod seen;
