@@ -19,14 +19,15 @@
 //! | 5 | [`eval`] | generated noise and rivals' methods: how good the decisions are | domain, stats, sim |
 //! | 4 | [`daemon`] | the live world: clock, inbox, dispatch of effects to the wings | domain, plan, rails, rollout, journal, agent, tools, wings |
 //! | 4 | [`sim`] | the virtual world: jumping clock, generated service, seeded faults | domain, plan, rollout |
-//! | 3 | [`agent`] | the loop between prompt, model and tools; ends in a draft or in advice | domain, plan, tools, untrusted |
+//! | 3 | [`agent`] | the loop between prompt, model and tools; ends in a draft or in advice | domain, plan, retry, tools, untrusted |
 //! | 3 | [`tools`] | what the model may reach for: readers only | domain, plan, stats, forge, telemetry, untrusted |
 //! | 3 | [`config`] | what was written becomes what is meant; refuses before anything starts | domain, plan, rollout, stats |
 //! | 3 | [`journal`] | the append-only record; a fleet is its fold | domain, rollout |
 //! | 3 | [`telemetry`] | reads SLIs; a file a provider | domain |
 //! | 3 | [`traffic`] | moves exposure; a file an actuator | domain, rails |
-//! | 3 | [`forge`] | GitHub: merged pull requests and their diffs | domain, untrusted |
+//! | 3 | [`forge`] | GitHub: merged pull requests and their diffs | domain, retry, untrusted |
 //! | 2 | [`rollout`] | the state machine of one rollout, the fleet, the judge, the one loop | domain, plan, stats, rails |
+//! | 1 | [`retry`] | a call to another server, tried again: how often, after which waits | - |
 //! | 1 | [`stats`] | tallies in, evidence out | domain |
 //! | 1 | [`rails`] | proposed verdict and case in; `Cleared` or objections out | domain |
 //! | 1 | [`plan`] | checks from a diff; admission: a draft becomes a plan | domain |
@@ -51,6 +52,7 @@ pub mod forge;
 pub mod journal;
 pub mod plan;
 pub mod rails;
+pub mod retry;
 pub mod rollout;
 pub mod sim;
 pub mod stats;

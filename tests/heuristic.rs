@@ -163,7 +163,7 @@ const CASES: &[Case] = &[
     case("tests_only", &[], "", "only tests changed"),
     case("comments_only", &[], "", "only comments changed"),
     case("dependencies", ALL, "", "the diff touches dependencies (package.json:5)"),
-    case("vendored", &[], "", "only generated files changed"),
+    case("vendored", &[], "", "only generated files and vendored files changed"),
     case("feature_flag", ALL, "", "the diff touches configuration"),
     case("hostile_route", ALL, "", "the diff touches routes (src/evil.ts:5)"),
     case("aspnet_and_login", &["errors on /login", "latency on /login"], "", "sign-in and permissions"),

@@ -27,6 +27,19 @@ pub struct Price {
     pub output: u64,
 }
 
+impl Price {
+    /// Millionths of a dollar for so many tokens, of which `cached` are among those that go in. What is not whole is
+    /// rounded up, so that nothing is free.
+    pub fn of(&self, input: u64, cached: u64, output: u64) -> u64 {
+        let parts =
+            [(input.saturating_sub(cached), self.input), (cached.min(input), self.cached_input), (output, self.output)];
+        let millionths = parts
+            .iter()
+            .fold(0_u128, |sum, &(tokens, price)| sum.saturating_add(u128::from(tokens) * u128::from(price)));
+        u64::try_from(millionths.div_ceil(1_000_000)).unwrap_or(u64::MAX)
+    }
+}
+
 /// The limits of one run: one planning, one advice, one explanation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -36,7 +49,7 @@ pub struct Limits {
     pub advisor_turns_max: u32,
     /// Most calls of tools in a run.
     pub tool_calls_max: u32,
-    /// Most wrong calls or texts that are given back to be mended.
+    /// Most answers with wrong calls, or with words in place of calls, that are given back to be mended.
     pub repairs_max: u32,
     /// Most tokens of one answer.
     pub output_tokens_max: u32,
@@ -109,4 +122,20 @@ pub struct Config {
     pub limits: Limits,
     /// What runs may use together.
     pub budgets: Budgets,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_cost_by_kind_and_never_nothing() {
+        // 2.50, 1.25 and 10 dollars for a million.
+        let price = Price { input: 2_500_000, cached_input: 1_250_000, output: 10_000_000 };
+        assert_eq!(price.of(1_000_000, 0, 0), 2_500_000);
+        assert_eq!(price.of(1_000, 400, 100), 1_500 + 500 + 1_000);
+        assert_eq!(price.of(5, 9, 0), 7, "6.25: no more is cached than went in, and what is not whole is rounded up");
+        assert_eq!(price.of(0, 0, 0), 0);
+        assert_eq!(price.of(u64::MAX, 0, u64::MAX), u64::MAX);
+    }
 }

@@ -23,6 +23,16 @@ pub struct Question<'a> {
     pub cache_key: &'a str,
 }
 
+impl Question<'_> {
+    /// What is asked, the same bytes for the same question whatever its form on the wire: messages, tools with their
+    /// sheets and schemas, and whether one must be called.
+    pub fn canonical(&self) -> String {
+        let tools: Vec<_> = self.tools.iter().map(|tool| (tool.name, tool.sheet, (tool.schema)())).collect();
+        // Strings, lists and JSON values: there is nothing in them that cannot be written.
+        serde_json::to_string(&(self.messages, tools, self.must_call)).unwrap_or_default()
+    }
+}
+
 /// Why a model stopped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Finish {
@@ -36,6 +46,30 @@ pub enum Finish {
     ContentFilter,
     /// Something else, in the provider's word.
     Other(Text),
+}
+
+impl Finish {
+    /// The provider's word for it.
+    pub fn word(&self) -> &str {
+        match self {
+            Self::Stop => "stop",
+            Self::ToolCalls => "tool_calls",
+            Self::Length => "length",
+            Self::ContentFilter => "content_filter",
+            Self::Other(word) => word.as_str(),
+        }
+    }
+
+    /// The reason that a provider's word stands for.
+    pub fn from_word(word: &str) -> Self {
+        match word {
+            "stop" => Self::Stop,
+            "tool_calls" => Self::ToolCalls,
+            "length" => Self::Length,
+            "content_filter" => Self::ContentFilter,
+            other => Self::Other(Text::new(other)),
+        }
+    }
 }
 
 /// An answer.
@@ -74,6 +108,8 @@ pub struct Asked {
     pub request: Digest,
     /// How often it was tried.
     pub attempts: u32,
+    /// How many of the attempts were sent and not wholly answered: their server may have charged for them.
+    pub unanswered: u32,
     /// How long it took, in milliseconds.
     pub millis: u64,
 }

@@ -95,7 +95,11 @@ impl Usage {
 pub struct Exchange {
     /// SHA-256 of the request's bytes as they were sent.
     pub request: Digest,
-    /// How many of the conversation's messages had been said before the answer.
+    /// SHA-256 of what was asked, however it was put on the wire: the messages, the tools on offer and whether one of them
+    /// had to be called. By it a replay knows whether it is asked the same.
+    pub question: Digest,
+    /// How many of the conversation's messages had been said before the answer. What was asked begins at the last
+    /// [`Message::System`] before it: a conversation that was begun anew holds more than one.
     pub said: u32,
     /// Why the model stopped, in the provider's word; empty where it gave none, or did not answer.
     pub finish: Text,

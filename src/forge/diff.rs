@@ -5,7 +5,7 @@
 //! lines that nobody checks. Here every line belongs to a header or is counted by a hunk, or the diff is refused with
 //! the number of the line. What is too large is cut and marked, never refused: the part that was read is still true.
 
-use super::git_header::Header;
+use super::{git_header::Header, kept};
 use crate::domain::{Diff, FileDiff, Line, LineKind, Text};
 
 /// Most bytes of a path that are kept, which is the longest path of Linux. A file with a longer one is left out.
@@ -147,7 +147,7 @@ impl<'a> Lines<'a> {
 
     /// Speaks of the line that was taken last.
     fn malformed(&self, why: impl AsRef<str>) -> Malformed {
-        Malformed { line: self.number, why: Text::new(why) }
+        Malformed { line: self.number, why: kept(why.as_ref()) }
     }
 
     fn stop(&self, why: impl AsRef<str>) -> Stop {

@@ -2,7 +2,7 @@
 //!
 //! Every answer is read as bytes up to a limit and parsed by tolerant types of our own: octocrab's models are exact, so
 //! a field that GitHub adds or leaves out would make a merge unreadable. Its own retries are off; trying again is the
-//! business of one place ([`super::retry`]).
+//! business of one place ([`crate::retry`]).
 
 use std::{net::IpAddr, time::Duration};
 
@@ -18,9 +18,12 @@ use super::{
     Error,
     diff::{self, Assembly, LIMITS},
     github_answers::{File, PullRequest, failure, has_next_page, parse, refuses_whole_diff},
+    kept,
+};
+use crate::{
+    domain::{Change, Diff, Repository, Revision, Text},
     retry::{self, Failure},
 };
-use crate::domain::{Change, Diff, Repository, Text};
 
 /// Most files of a change that are read, which is also the most that GitHub lists.
 pub const FILES_MAX: usize = 3_000;
@@ -33,8 +36,14 @@ const LISTED_BYTES_MAX: usize = 32 << 20;
 /// Most bytes of an error's body; what goes beyond is left unread.
 const COMPLAINT_BYTES_MAX: usize = 64 << 10;
 
+/// Most bytes of one file that are read; what goes beyond is left unread.
+pub const FILE_BYTES_MAX: usize = 256 << 10;
+/// Most bytes of a path in a repository.
+pub const PATH_BYTES_MAX: usize = 1_000;
+
 const JSON: HeaderValue = HeaderValue::from_static("application/vnd.github+json");
 const DIFF: HeaderValue = HeaderValue::from_static("application/vnd.github.diff");
+const RAW: HeaderValue = HeaderValue::from_static("application/vnd.github.raw+json");
 
 /// How GitHub is reached.
 #[derive(Clone, Debug)]
@@ -64,6 +73,25 @@ pub struct Reach {
     pub requests_max: Option<u64>,
     /// How many of them are left.
     pub requests_left: Option<u64>,
+}
+
+/// A text file of a repository.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RepositoryFile {
+    /// Its text.
+    pub text: String,
+    /// Whether it goes on beyond [`FILE_BYTES_MAX`].
+    pub cut: bool,
+}
+
+/// Whether a path names something inside a repository and nothing else: relative, without `.` and `..`, without what an
+/// address or a terminal could take for its own.
+pub fn is_plain_path(path: &str) -> bool {
+    let is_plain = |part: &str| !part.is_empty() && part != "." && part != "..";
+    path.len() <= PATH_BYTES_MAX
+        && path.split('/').all(is_plain)
+        && !path.contains("://")
+        && !path.chars().any(|c| c.is_control() || c == '\\')
 }
 
 /// An answer: its headers, and its body up to a limit.
@@ -141,6 +169,45 @@ impl GitHub {
         Ok(assembly.finish(files_cut))
     }
 
+    /// A text file as it is at a revision. The path must be one that [`is_plain_path`] takes, or it is [`Error::Refused`], as
+    /// is a file that does not exist; what is a folder or no text is [`Error::Malformed`].
+    pub async fn file(
+        &self,
+        repository: &Repository,
+        path: &str,
+        revision: &Revision,
+    ) -> Result<RepositoryFile, Error> {
+        if !is_plain_path(path) {
+            return Err(Error::Refused(Text::new("the path is none inside a repository")));
+        }
+        let (owner, name) = (repository.owner(), repository.name());
+        let address = format!("/repos/{owner}/{name}/contents/{}?ref={revision}", escaped(path));
+        let answer = self.get(&address, RAW, FILE_BYTES_MAX).await?;
+        if !answer.status.is_success() {
+            let (Failure::Final(error) | Failure::Passing { error, .. }) =
+                failure(answer.status, &answer.headers, &answer.body);
+            return Err(error);
+        }
+        let malformed = |why: &str| Err(Error::Malformed(Text::new(why)));
+        // Asked for the raw text of a folder, GitHub lists it in plain JSON.
+        let kind = answer.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+        if kind.starts_with("application/json") {
+            return malformed("it is a folder");
+        }
+        let mut bytes = answer.body;
+        if answer.cut {
+            // The last character may have been cut in two.
+            let whole = std::str::from_utf8(&bytes).map_or_else(|error| error.valid_up_to(), str::len);
+            if bytes.len() - whole < 4 {
+                bytes.truncate(whole);
+            }
+        }
+        match String::from_utf8(bytes) {
+            Ok(text) if !text.contains('\0') => Ok(RepositoryFile { text, cut: answer.cut }),
+            Ok(_) | Err(_) => malformed("it is no text"),
+        }
+    }
+
     /// The files as GitHub lists them, and whether there are more than it lists or we read.
     async fn files(&self, repository: &Repository, number: u64) -> Result<(Vec<File>, bool), Error> {
         let mut files: Vec<File> = Vec::new();
@@ -196,8 +263,8 @@ impl GitHub {
         .await
     }
 
-    async fn once(&self, path: &str, accept: HeaderValue, bytes_max: usize) -> Result<Answer, Failure> {
-        let broken = |error: String| Failure::passing(Error::Unavailable(Text::new(error)));
+    async fn once(&self, path: &str, accept: HeaderValue, bytes_max: usize) -> Result<Answer, Failure<Error>> {
+        let broken = |error: String| Failure::passing(Error::Unavailable(kept(&error)));
         let headers = HeaderMap::from_iter([(header::ACCEPT, accept)]);
         let response = self.client._get_with_headers(path, Some(headers)).await.map_err(|e| broken(e.to_string()))?;
         let (parts, body) = response.into_parts();
@@ -240,4 +307,17 @@ fn address(config: &Config) -> Result<Uri, Error> {
 
 fn path(repository: &Repository, number: u64) -> String {
     format!("/repos/{}/{}/pulls/{number}", repository.owner(), repository.name())
+}
+
+/// A path as it stands in an address: everything but letters, digits, `-`, `_`, `.` and the slashes between is escaped.
+fn escaped(path: &str) -> String {
+    let mut escaped = String::with_capacity(path.len());
+    for byte in path.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'/') {
+            escaped.push(char::from(byte));
+        } else {
+            escaped.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    escaped
 }

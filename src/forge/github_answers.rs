@@ -8,15 +8,18 @@ use serde::{Deserialize, de::DeserializeOwned};
 use super::{
     Error,
     diff::{PATH_BYTES_MAX, Patch},
+    kept,
+};
+use crate::{
+    domain::{FileDiff, FileTouched, Person, Revision, Text, TouchKind},
     retry::Failure,
 };
-use crate::domain::{FileDiff, FileTouched, Person, Revision, Text, TouchKind};
 
 /// What we read of a pull request.
 #[derive(Deserialize)]
 pub(super) struct PullRequest {
     number: u64,
-    title: Text,
+    title: String,
     user: Option<User>,
     merged: Option<bool>,
     merged_at: Option<String>,
@@ -62,7 +65,7 @@ pub(super) struct Merged {
 }
 
 pub(super) fn parse<T: DeserializeOwned>(what: &str, body: &[u8]) -> Result<T, Error> {
-    serde_json::from_slice(body).map_err(|error| Error::Malformed(Text::new(format!("{what}: {error}"))))
+    serde_json::from_slice(body).map_err(|error| Error::Malformed(kept(&format!("{what}: {error}"))))
 }
 
 impl PullRequest {
@@ -78,9 +81,9 @@ impl PullRequest {
         let revision = self.merge_commit_sha.ok_or_else(|| {
             Error::Refused(Text::new(format!("pull request {asked} is merged and names no merge commit")))
         })?;
-        let commit = |sha: String| sha.parse().map_err(|why: String| Error::Malformed(Text::new(why)));
+        let commit = |sha: String| sha.parse().map_err(|why: String| Error::Malformed(kept(&why)));
         Ok(Merged {
-            title: self.title,
+            title: kept(&self.title),
             // GitHub shows a deleted account under this name, and answers null for it here.
             author: Person(self.user.map_or_else(|| Text::new("ghost"), |user| user.login)),
             merged_by: self.merged_by.map(|user| Person(user.login)),
@@ -146,9 +149,9 @@ struct Complaint {
 }
 
 /// What an answer that is no success means, from its status, its headers and the beginning of its body.
-pub(super) fn failure(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Failure {
+pub(super) fn failure(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Failure<Error> {
     let message = serde_json::from_slice::<Complaint>(body).unwrap_or_default().message;
-    let text = Text::new(format!("{status}: {message}"));
+    let text = kept(&format!("{status}: {message}"));
     let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<u64>().ok();
     let asked_wait = number(header::RETRY_AFTER.as_str()).map(Duration::from_secs);
     let spent = number("x-ratelimit-remaining") == Some(0);
@@ -243,5 +246,24 @@ mod tests {
         let other = body("true", when, sha).replace(":7", ":8");
         assert!(matches!(read(other), Err(Error::Malformed(_))));
         assert!(matches!(read(body("true", when, r#""master""#)), Err(Error::Malformed(_))));
+    }
+
+    #[test]
+    fn secrets_in_titles_and_messages_are_masked_before_they_are_cut() {
+        let token = format!("{}{}", concat!("gh", "p_"), "a1B2c3D4".repeat(5));
+        let long = format!("{} {token}", "x".repeat(380));
+        for title in [&token, &long] {
+            let body = format!(
+                r#"{{"number":7,"title":"{title}","user":null,"merged":true,"merged_at":"2026-01-01T00:00:00Z",
+                "merged_by":null,"merge_commit_sha":"abcdef0123","base":{{"sha":"0123456789"}}}}"#
+            );
+            let merged = parse::<PullRequest>("pull", body.as_bytes()).and_then(|pull| pull.merged(7)).unwrap();
+            assert!(!merged.title.as_str().contains("a1B2"), "{}", merged.title);
+        }
+        let complaint = format!(r#"{{"message":"bad token {token}"}}"#);
+        let Failure::Final(error) = failure(StatusCode::NOT_FOUND, &HeaderMap::new(), complaint.as_bytes()) else {
+            panic!("a 404 is final")
+        };
+        assert_eq!(error.to_string(), "the forge refuses: 404 Not Found: bad token ⟦masked: github token⟧");
     }
 }

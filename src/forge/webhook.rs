@@ -10,6 +10,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, de::IgnoredAny};
 use sha2::Sha256;
 
+use super::kept;
 use crate::domain::{Repository, Text};
 
 /// The header that carries the signature, in lower case.
@@ -125,7 +126,7 @@ struct HomeOf {
 
 /// Reads a body whose signature was verified. `event_name` is the value of `X-GitHub-Event`.
 pub fn read(event_name: &str, raw_body: &[u8]) -> Result<Delivery, Refusal> {
-    let ignored = |why: String| Ok(Delivery::Ignored { why: Text::new(why) });
+    let ignored = |why: String| Ok(Delivery::Ignored { why: kept(&why) });
     if event_name != "pull_request" {
         let _: IgnoredAny = parse(raw_body)?;
         return match event_name {
@@ -143,10 +144,10 @@ pub fn read(event_name: &str, raw_body: &[u8]) -> Result<Delivery, Refusal> {
     }
     let branch = pull_request.base.branch;
     if branch.is_empty() || branch.len() > BRANCH_BYTES_MAX || branch.chars().any(char::is_control) {
-        return Err(Refusal::Malformed(Text::new(format!("`{branch}` is no branch of GitHub"))));
+        return Err(Refusal::Malformed(kept(&format!("`{branch}` is no branch of GitHub"))));
     }
     Ok(Delivery::Merged {
-        repository: repository.full_name.parse().map_err(|why: String| Refusal::Malformed(Text::new(why)))?,
+        repository: repository.full_name.parse().map_err(|why: String| Refusal::Malformed(kept(&why)))?,
         pull_request: pull_request.number,
         into_default: branch == repository.default_branch,
         branch,
@@ -154,7 +155,7 @@ pub fn read(event_name: &str, raw_body: &[u8]) -> Result<Delivery, Refusal> {
 }
 
 fn parse<'a, T: Deserialize<'a>>(raw_body: &'a [u8]) -> Result<T, Refusal> {
-    serde_json::from_slice(raw_body).map_err(|error| Refusal::Malformed(Text::new(error.to_string())))
+    serde_json::from_slice(raw_body).map_err(|error| Refusal::Malformed(kept(&error.to_string())))
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ mod tried;
 pub use admit::{Admission, Bounds, PathRule, Plan, Rejection, Touched, Trial, admit};
 pub use fallback::fallback;
 pub use heuristic::draft as heuristic_draft;
-pub use path_class::path_class;
+pub use path_class::{Role, path_class, role};
 pub use tried::{Baseline, Fallback, Found, Power, Reason, Source, Standing, Tried};
 
 use serde::{Deserialize, Serialize};

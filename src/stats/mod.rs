@@ -22,7 +22,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use arms::{CHALLENGERS_MAX, Contest, Rank, Standing, Terms};
-pub use calibration::{Calibration, History, Learner, Noise, pseudo_rollouts::false_alarms};
+pub use calibration::{
+    Calibration, History, Learner, Noise,
+    pseudo_rollouts::{false_alarms, pretended},
+};
 pub use counts::{
     CountTest,
     share_process::{CanaryShare, ShareProcess, Stake},

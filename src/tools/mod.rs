@@ -7,11 +7,25 @@
 //! A [`Toolbox`] is what one conversation has at hand: the planner's ([`Planning`]) holds readers and a draft that grows;
 //! the adviser's ([`Advising`]) holds numbers. Neither holds anything that moves, writes or sends.
 
+mod advising;
+mod closing;
+mod form;
+mod known;
+mod metrics;
+mod planning;
+mod proposal;
+mod reading;
+mod reply;
 mod review;
+pub mod schema;
+pub mod trial;
 
 use std::{sync::Arc, time::Duration};
 
-pub use review::{Review, ReviewFile, Unshown};
+pub use advising::Advising;
+pub use planning::{PAST_WAIT, Planning, REACH, TRIED_MAX};
+pub use reply::{ANSWER_BYTES_MAX, ARGUMENTS_BYTES_MAX};
+pub use review::{LINE_BYTES_MAX, PATH_BYTES_MAX, Review, ReviewFile, Shown, Unshown};
 
 use futures_util::future::BoxFuture;
 use serde::Serialize;
@@ -37,8 +51,47 @@ pub struct Tool {
     pub schema: fn() -> serde_json::Value,
 }
 
+/// One row of [`TOOLS`].
+macro_rules! tool {
+    ($role:ident, $name:literal, $arguments:ty) => {
+        tool!($role, $name, $arguments, false)
+    };
+    ($role:ident, $name:literal, $arguments:ty, terminal) => {
+        tool!($role, $name, $arguments, true)
+    };
+    ($role:ident, $name:literal, $arguments:ty, $is_terminal:literal) => {
+        Tool {
+            name: $name,
+            role: ModelRole::$role,
+            is_terminal: $is_terminal,
+            sheet: include_str!(concat!("../../tools/", $name, ".md")),
+            schema: schema::of::<$arguments>,
+        }
+    };
+}
+
 /// Every tool, in the order in which they are offered.
-pub const TOOLS: &[Tool] = &[];
+pub const TOOLS: &[Tool] = &[
+    tool!(Planner, "get_diff_hunks", reading::Hunks),
+    tool!(Planner, "get_file", reading::WholeFile),
+    tool!(Planner, "search_metrics", metrics::Search),
+    tool!(Planner, "get_metric_profile", metrics::Profile),
+    tool!(Planner, "list_slos", known::Nothing),
+    tool!(Planner, "get_similar_changes", known::Similar),
+    tool!(Planner, "add_ratio_check", form::Ratio),
+    tool!(Planner, "add_latency_check", form::Latency),
+    tool!(Planner, "add_events_check", form::Events),
+    tool!(Planner, "add_level_check", form::Level),
+    tool!(Planner, "add_mix_check", form::Mix),
+    tool!(Planner, "add_liveness_check", form::Liveness),
+    tool!(Planner, "add_probe_check", form::Probe),
+    tool!(Planner, "drop_check", closing::DropCheck),
+    tool!(Planner, "submit_plan", closing::Submit, terminal),
+    tool!(Planner, "abstain", closing::Abstain, terminal),
+    tool!(Advisor, "get_stage_evidence", known::Nothing),
+    tool!(Advisor, "compare_windows", advising::Compare),
+    tool!(Advisor, "recommend", advising::Recommend, terminal),
+];
 
 /// How a call went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -94,6 +147,12 @@ pub trait Toolbox: Send {
     /// The tools that are offered, in order; only terminal ones on the last turn.
     fn offered(&self, only_terminal: bool) -> Vec<&'static Tool>;
 
+    /// The JSON Schema of a tool's arguments in this conversation: the tool's own, with lists of words that are closed for
+    /// this conversation only, such as the actions that are legal now.
+    fn schema(&self, tool: &Tool) -> serde_json::Value {
+        (tool.schema)()
+    }
+
     /// Runs one call. Never fails and never panics: what cannot be done is said in the envelope.
     fn call<'a>(&'a mut self, call: &'a ToolCall) -> BoxFuture<'a, Outcome>;
 }
@@ -130,14 +189,3 @@ pub struct Context {
     /// Where files are read; `None` where there is no forge, as for a diff from a file.
     pub forge: Option<Arc<GitHub>>,
 }
-
-// Contract, to be filled in `planning.rs` and `advising.rs`:
-//
-// pub struct Planning { .. }            // impl Toolbox; offers planner tools that the service can use
-// impl Planning {
-//     pub fn new(context: Context, review: Arc<Review>) -> Self;
-//     /// The draft so far, with what was tried; its `way_back` and heuristics' notes are set by the caller's rules.
-//     pub fn finish(self) -> Draft;
-// }
-// pub struct Advising { .. }            // impl Toolbox
-// impl Advising { pub fn new(brief: Arc<Brief>) -> Self; }

@@ -2,13 +2,13 @@
 //!
 //! Diffs, titles, paths, labels and a model's own words are written by people who may wish us harm. Nothing here makes
 //! them true; it makes them what they look like. Whatever leaves the process towards a model, a forge, a chat or the
-//! journal has been through [`masked`]; whatever a model is shown has been through [`visible`]; whatever is shown to people
-//! as markdown has been through [`markdown`].
+//! journal has been through [`masked`]; whatever a model is shown has been through [`visible`] after that; whatever is shown
+//! to people as markdown has been through [`markdown`].
 
 mod markdown;
 mod secrets;
 mod visible;
 
-pub use markdown::markdown;
+pub use markdown::{WORDS_BYTES_MAX, markdown};
 pub use secrets::{Masked, masked};
-pub use visible::visible;
+pub use visible::{CUT_MARK, hides, visible, visible_line};

@@ -73,7 +73,7 @@ fn read<'a>(diff: &'a Diff, notes: &mut Vec<Text>) -> Vec<Source<'a>> {
     let mut unread = 0;
     for file in &diff.files {
         let source = Source::read(file, left);
-        if source.role != Role::Generated {
+        if !matches!(source.role, Role::Generated | Role::Vendored) {
             unread += file.lines.len() - source.rows.len();
         }
         left -= source.rows.len();
@@ -95,7 +95,8 @@ fn read<'a>(diff: &'a Diff, notes: &mut Vec<Text>) -> Vec<Source<'a>> {
 
 /// Whether a file's change can change what the service does.
 fn behaves(source: &Source<'_>) -> bool {
-    let runs = matches!(source.role, Role::Code | Role::Migration | Role::Manifest | Role::Lock | Role::Config);
+    let runs =
+        matches!(source.role, Role::Code | Role::Migration | Role::Manifest | Role::Lock | Role::Config | Role::Model);
     runs && source.rows.iter().any(Row::changed)
 }
 
@@ -111,6 +112,7 @@ fn quiet(diff: &Diff, sources: &[Source<'_>]) -> String {
             Role::Docs => "documentation",
             Role::Development => "development settings",
             Role::Generated => "generated files",
+            Role::Vendored => "vendored files",
             Role::Asset => "assets",
             _ if source.rows.is_empty() => "names of files",
             _ if source.rows.iter().any(|row| row.test) => "tests",

@@ -143,11 +143,11 @@ pub(super) const SIGNALS: &[Signal] = &[
     },
     Signal {
         name: "configuration",
-        summary: "configuration files, environment variables and feature flags",
+        summary: "configuration files, prompts, environment variables and feature flags",
         slows: true,
         counters: &[],
         detect: |file| match file.source.role {
-            Role::Config => first_changed(file),
+            Role::Config | Role::Model => first_changed(file),
             _ => words(
                 file,
                 &[

@@ -1,7 +1,9 @@
-//! The one place where a call to the forge is tried again: exponential waits with jitter, bounded in number and in time.
+//! The one place where a call to another server is tried again: exponential waits with jitter, bounded in number and in
+//! time.
 //!
-//! A wait that the forge itself asks for is kept if it is short. A longer one, as a spent rate limit asks for, is not
-//! sat out here: the call gives up with [`Error::Unavailable`], and the fleet asks again later under its own limits.
+//! A wait that the server itself asks for is kept if it is short. A longer one, as a spent rate limit asks for, is not
+//! sat out here: the call gives up with the error at hand, and whoever wanted it asks again later under limits of his own.
+//! The forge and the model's client call from here; what may pass is theirs to say, so the error is any type.
 
 use std::{
     future::Future,
@@ -11,34 +13,38 @@ use std::{
 
 use backoff::ExponentialBackoff;
 
-use super::Error;
-
-/// Longest wait the forge may ask for that is kept.
-pub(super) const ASKED_WAIT_MAX: Duration = Duration::from_secs(20);
+/// Longest wait a server may ask for that is kept.
+pub const ASKED_WAIT_MAX: Duration = Duration::from_secs(20);
 
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 const WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// How one attempt failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Failure {
+pub enum Failure<E> {
     /// Another attempt would fail as well.
-    Final(Error),
-    /// Another attempt may succeed, after the wait the forge asked for or one of our own.
-    Passing { error: Error, asked_wait: Option<Duration> },
+    Final(E),
+    /// Another attempt may succeed.
+    Passing {
+        /// What went wrong.
+        error: E,
+        /// How long the server asked to wait; none for a wait of our own.
+        asked_wait: Option<Duration>,
+    },
 }
 
-impl Failure {
-    /// A failure that may pass, with no word from the forge on when.
-    pub(super) fn passing(error: Error) -> Self {
+impl<E> Failure<E> {
+    /// A failure that may pass, with no word from the server on when.
+    pub fn passing(error: E) -> Self {
         Self::Passing { error, asked_wait: None }
     }
 }
 
-/// Attempts until one succeeds, fails for good, is the `attempts_max`th, or comes after `within`.
-pub(super) async fn attempt<T, F>(attempts_max: u32, within: Duration, mut once: impl FnMut() -> F) -> Result<T, Error>
+/// Attempts until one succeeds, fails for good, is the `attempts_max`th, or comes after `within`. The error is that of the
+/// last attempt.
+pub async fn attempt<T, E, F>(attempts_max: u32, within: Duration, mut once: impl FnMut() -> F) -> Result<T, E>
 where
-    F: Future<Output = Result<T, Failure>>,
+    F: Future<Output = Result<T, Failure<E>>>,
 {
     let policy = ExponentialBackoff {
         current_interval: FIRST_WAIT,
@@ -70,11 +76,13 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::Text;
 
-    async fn attempts_of(failure: Failure, attempts_max: u32) -> u32 {
+    #[derive(Clone, Debug, PartialEq)]
+    struct Down;
+
+    async fn attempts_of(failure: Failure<Down>, attempts_max: u32) -> u32 {
         let tried = AtomicU32::new(0);
-        let outcome: Result<(), Error> = attempt(attempts_max, Duration::from_secs(5), || {
+        let outcome: Result<(), Down> = attempt(attempts_max, Duration::from_secs(5), || {
             tried.fetch_add(1, Ordering::Relaxed);
             std::future::ready(Err(failure.clone()))
         })
@@ -83,36 +91,32 @@ mod tests {
         tried.into_inner()
     }
 
-    fn down() -> Error {
-        Error::Unavailable(Text::new("down"))
-    }
-
     #[tokio::test]
     async fn a_passing_failure_is_tried_as_often_as_allowed() {
-        assert_eq!(attempts_of(Failure::passing(down()), 3).await, 3);
-        assert_eq!(attempts_of(Failure::passing(down()), 1).await, 1);
-        let asked = Failure::Passing { error: down(), asked_wait: Some(Duration::ZERO) };
+        assert_eq!(attempts_of(Failure::passing(Down), 3).await, 3);
+        assert_eq!(attempts_of(Failure::passing(Down), 1).await, 1);
+        let asked = Failure::Passing { error: Down, asked_wait: Some(Duration::ZERO) };
         assert_eq!(attempts_of(asked, 3).await, 3);
     }
 
     #[tokio::test]
     async fn what_is_final_or_asks_for_too_long_a_wait_is_tried_once() {
-        assert_eq!(attempts_of(Failure::Final(down()), 3).await, 1);
+        assert_eq!(attempts_of(Failure::Final(Down), 3).await, 1);
         let wait = ASKED_WAIT_MAX + Duration::from_millis(1);
-        assert_eq!(attempts_of(Failure::Passing { error: down(), asked_wait: Some(wait) }, 3).await, 1);
+        assert_eq!(attempts_of(Failure::Passing { error: Down, asked_wait: Some(wait) }, 3).await, 1);
     }
 
     #[tokio::test]
     async fn nothing_is_tried_again_after_the_time_allowed() {
         let tried = AtomicU32::new(0);
-        let outcome: Result<(), Error> = attempt(100, Duration::from_millis(1), || {
+        let outcome: Result<(), Down> = attempt(100, Duration::from_millis(1), || {
             tried.fetch_add(1, Ordering::Relaxed);
             async {
                 tokio::time::sleep(Duration::from_millis(5)).await;
-                Err(Failure::passing(down()))
+                Err(Failure::passing(Down))
             }
         })
         .await;
-        assert_eq!((outcome, tried.into_inner()), (Err(down()), 1));
+        assert_eq!((outcome, tried.into_inner()), (Err(Down), 1));
     }
 }
