@@ -14,14 +14,15 @@ use std::{
 use futures_util::{FutureExt, future::BoxFuture};
 use proptest::prelude::*;
 use rand::{Rng, SeedableRng, rngs::StdRng};
+use rand_distr::{Binomial, Distribution};
 use serde_json::{Value, json};
 use tollgate::{
     domain::{
         Absence, Action, Aim, Autonomy, Brief, Catalogue, CatalogueEntry, Change, Check, CheckBrief, CheckId,
-        CheckName, Counts, Diff, Direction, Finding, HardLimit, Histogram, Line, LineKind, Match, Metric, MetricKind,
-        MetricLabel, ModelRole, Origin, Outcome as Ending, Part, PartKind, PastChange, PastProof, PathClass, Person,
-        Reading, Risk, Selector, ServiceName, Share, Sli, Split, Tally, Text, Timestamp, ToolCall, TouchKind, Verdict,
-        Weight,
+        CheckName, Counts, Diff, DiffLine, Direction, Finding, HardLimit, Histogram, Line, LineKind, Match, Metric,
+        MetricKind, MetricLabel, ModelRole, Origin, Outcome as Ending, Part, PartKind, PastChange, PastProof,
+        PathClass, Person, Reading, Risk, Selector, ServiceName, Share, Sli, Split, Tally, Text, Timestamp, ToolCall,
+        TouchKind, Verdict, WayBack, Weight,
     },
     plan::{Bounds, Draft, Reason, Source, Standing, Touched, Trial, admit},
     telemetry::{Answer, Ask, Catalogued, Past, PastAsk, Provider},
@@ -87,7 +88,9 @@ impl Scripted {
             }
             let parts: Vec<Part> = (0..4)
                 .map(|pod| {
-                    let is_moody = written.contains("/moody") && look / 40 % 4 == pod;
+                    // Two pods that each fail for twenty minutes, once.
+                    let fails = (pod == 0 && (100..180).contains(&look)) || (pod == 1 && (300..380).contains(&look));
+                    let is_moody = written.contains("/moody") && fails;
                     let tally = tally(sli, if is_moody { 0.3 } else { 0.01 }, &mut rng);
                     Part { kind: PartKind::Pod, name: Text::new(format!("pod-{pod}")), tally }
                 })
@@ -100,7 +103,7 @@ impl Scripted {
 }
 
 fn tally(sli: &Sli, rate: f64, rng: &mut StdRng) -> Tally {
-    let bad = (0..250).filter(|_| rng.random_bool(rate)).count() as u64;
+    let bad = Binomial::new(250, rate).unwrap().sample(rng);
     match sli {
         Sli::Latency { .. } => {
             Tally::Histogram(Histogram { bounds: vec![0.1, 0.5, 1.0], counts: vec![200, 50 - bad.min(50), bad, 0] })
@@ -328,7 +331,11 @@ fn a_whole_session_ends_in_a_draft_that_admission_takes() {
     assert!(added.envelope.data["power"][1]["smallest_ratio_seen"].as_f64().unwrap() > 1.0);
     let moody = json!({"matchers": [route("/moody")]});
     let demoted = call(&mut planning, "add_latency_check", &form("add_latency_check", "slow", &moody));
-    assert_eq!(reason(&demoted), (Status::Ok, "noisy", false), "{demoted:?}");
+    assert_eq!(reason(&demoted), (Status::Ok, "blind", false), "its pods differ too much: {demoted:?}");
+    assert_eq!(
+        (&demoted.envelope.data["standing"], &demoted.envelope.data["is_decisive"]),
+        (&json!("demoted"), &json!(false))
+    );
     let dropped = call(&mut planning, "drop_check", &json!({"name": "slow", "reason": "demoted"}));
     assert_eq!(dropped.envelope.status, Status::Ok);
     let hoped = json!({"role": "intended", "lines": []});
@@ -439,10 +446,40 @@ fn a_metric_that_an_added_line_names_is_counted_and_advises_only() {
     let (outcome, draft) = added(10);
     assert_eq!(outcome.envelope.status, Status::Ok, "{outcome:?}");
     assert_eq!(draft.checks.len(), 1);
-    assert!(draft.found.is_empty(), "telemetry was not seen to have it");
+    let found: Vec<_> = draft.found.iter().map(|metric| metric.name.as_str()).collect();
+    assert!(!found.contains(&"payment_retries_total"), "telemetry was not seen to have it: {found:?}");
     let (outcome, draft) = added(11);
     assert_eq!(reason(&outcome), (Status::Denied, "unknown", false));
     assert!(draft.checks.is_empty());
+}
+
+#[test]
+fn beyond_the_catalogue_admission_has_the_last_word_and_what_was_seen_is_recorded() {
+    let bounds = Bounds { beyond_catalogue: true, ..bounds() };
+    for (tool, metric) in [("add_level_check", "db_pool_in_use"), ("add_liveness_check", "jobs_done_total")] {
+        let mut planning = Planning::new(context(bounds.clone(), Scripted::new()), Arc::new(review()));
+        let outcome = call(&mut planning, tool, &form(tool, "beyond", &json!({})));
+        let draft = planning.finish();
+        let selector = Selector::metric(metric);
+        let sli =
+            if tool == "add_level_check" { Sli::Level { gauge: selector } } else { Sli::Liveness { series: selector } };
+        let check = Check {
+            name: CheckName::new("beyond"),
+            sli,
+            origin: Origin::Model,
+            lines: vec![DiffLine { path: "src/pay.rs".into(), line: 11 }],
+            ..bounds.mandatory[0].clone()
+        };
+        let seen: Vec<Metric> = metrics().into_iter().filter(|seen| seen.name == metric).collect();
+        let proposed = Draft { found: seen.clone(), ..Draft::by_rules(vec![check], WayBack::Open, Vec::new()) };
+        let admission = admit(proposed, &bounds, Touched::NOTHING, &SERVED, |_| Trial::default());
+        assert_eq!(outcome.envelope.status == Status::Ok, admission.rejections.is_empty(), "{outcome:?}");
+        if outcome.envelope.status == Status::Ok {
+            assert_eq!((draft.checks.len(), draft.found), (1, seen));
+        } else {
+            assert_eq!((draft.checks.len(), draft.found), (0, Vec::new()));
+        }
+    }
 }
 
 #[test]

@@ -259,11 +259,14 @@ fn quantiles<'a>(tallies: impl Iterator<Item = &'a Tally>, values: &[f64]) -> Va
     let mut rising = values.to_vec();
     rising.sort_by(f64::total_cmp);
     let of_blocks = |part: f64| rising.get((part * (rising.len().saturating_sub(1)) as f64).round() as usize).copied();
-    let (what, at): (&str, Box<dyn Fn(f64) -> Option<f64>>) = match sum {
-        Some(Tally::Histogram(histogram)) => ("seconds of a request", Box::new(move |part| bucket(&histogram, part))),
-        Some(_) | None => ("blocks", Box::new(of_blocks)),
+    let (what, histogram) = match sum {
+        Some(Tally::Histogram(histogram)) => ("seconds of a request", Some(histogram)),
+        Some(_) | None => ("blocks", None),
     };
-    let told = |part: f64| at(part).and_then(round);
+    let told = |part: f64| match &histogram {
+        Some(histogram) => bucket(histogram, part).and_then(round),
+        None => of_blocks(part).and_then(round),
+    };
     json!({ "of": what, "p50": told(0.5), "p95": told(0.95), "p99": told(0.99) })
 }
 

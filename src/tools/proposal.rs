@@ -91,45 +91,56 @@ impl Known<'_> {
             let detail = format!("the plan has room for {} checks: drop one first", self.bounds.proposed_max);
             return Err(Refusal::new(Reason::Full, detail));
         }
-        let is_same = |other: &&Check| other.sli == check.sli && other.direction == check.direction;
+        let is_same =
+            |other: &&Check| other.sli == check.sli && other.direction == check.direction && other.aim == check.aim;
         if let Some(same) = self.bounds.mandatory.iter().chain(&self.draft.checks).find(is_same) {
             let detail = format!("the check {} measures the same", said(same.name.as_str()));
             return Err(Refusal::new(Reason::Duplicate, detail));
         }
         let is_probe = matches!(check.sli, Sli::Probe { .. });
-        let is_configured = is_probe || (!is_added && self.narrows_configured(&check));
+        // Admission takes any events of a metric that nobody configured for events of an added one.
+        let is_known = check.sli.selectors().iter().all(|selector| self.is_configured(&selector.metric));
+        let is_configured = is_probe || (is_known && self.narrows_configured(&check));
         if !is_configured && !is_added && !self.bounds.beyond_catalogue {
             let detail = "it narrows no configured SLI, and this service lets checks measure nothing else: name one of \
                           list_slos as sli and narrow it with matchers, or count a metric that an added line names";
             return Err(Refusal::new(Reason::Unknown, detail));
         }
         let found = if is_configured { Vec::new() } else { found };
-        let mut draft = self.draft.clone();
+        // Trials are weighed later: what was said of an earlier check of this name does not count.
+        let mut draft = Draft { tried: Vec::new(), ..self.draft.clone() };
         draft.found.extend(found.iter().filter(|metric| !self.draft.found.contains(metric)).cloned());
         draft.checks.push(check.clone());
         match self.last_admitted(draft, self.bounds) {
-            Ok(check) => Ok(Proposal { check, found, is_added, is_configured, changed }),
+            Ok(Check { split, ratio_max, .. }) => {
+                let check = Check { split, ratio_max, ..check };
+                Ok(Proposal { check, found, is_added, is_configured, changed })
+            }
             Err(why) => Err(Refusal::new(reason_of(&why), why)),
         }
     }
 
     /// Whether it would be admitted although nothing beyond the catalogue may be.
     fn narrows_configured(&self, check: &Check) -> bool {
-        let bounds = Bounds { beyond_catalogue: false, mandatory: Vec::new(), ..self.bounds.clone() };
+        let bounds = Bounds {
+            beyond_catalogue: false,
+            mandatory: Vec::new(),
+            path_rules: Vec::new(),
+            proposed_max: 1,
+            ..self.bounds.clone()
+        };
         self.last_admitted(Draft { checks: vec![check.clone()], ..blank() }, &bounds).is_ok()
     }
 
     /// The draft's last check as admission makes it, or why it does not.
     fn last_admitted(&self, draft: Draft, bounds: &Bounds) -> Result<Check, String> {
         let Some(name) = draft.checks.last().map(|check| check.name.clone()) else { return Err(String::new()) };
-        let Admission { plan, rejections } = admit(draft, bounds, self.touched, self.served, |_| Trial::default());
-        match plan.checks().iter().rev().find(|check| check.name == name && check.origin != Origin::Slo) {
-            Some(check) => Ok(check.clone()),
-            None => {
-                let why = rejections.into_iter().rev().find(|rejection| rejection.check == name);
-                Err(why.map_or_else(|| "admission refuses it".to_owned(), |rejection| rejection.why.to_string()))
-            }
+        let Admission { plan, rejections, .. } = admit(draft, bounds, self.touched, self.served, |_| Trial::default());
+        if let Some(rejection) = rejections.into_iter().rev().find(|rejection| rejection.check == name) {
+            return Err(rejection.why.to_string());
         }
+        let last = plan.checks().last().filter(|check| check.name == name);
+        last.cloned().ok_or_else(|| "admission does not take it".to_owned())
     }
 
     /// The lines, each of them in the diff: one that came or went, or one beside it.
@@ -303,6 +314,8 @@ fn blank() -> Draft {
 fn reason_of(why: &str) -> Reason {
     if why.contains("direction") || why.contains("no test serves") {
         Reason::WrongKind
+    } else if why.contains("measures the same") || why.contains("has this name") {
+        Reason::Duplicate
     } else if why.contains("room for") {
         Reason::Full
     } else {

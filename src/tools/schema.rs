@@ -192,7 +192,7 @@ mod tests {
             "required": ["list", "maybe", "share", "word"],
             "properties": {
                 "word": {"type": "string", "enum": ["two", "one"], "description": "What it is."},
-                "maybe": {"type": ["string", "null"], "enum": ["two", "one", null], "description": "A word."},
+                "maybe": {"type": ["string", "null"], "enum": ["two", "one", null]},
                 "share": {"type": ["number", "null"]},
                 "list": {"type": "array", "items": {
                     "type": "object", "additionalProperties": false, "required": ["n"],
