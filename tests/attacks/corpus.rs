@@ -62,20 +62,20 @@ struct Tail {
 }
 
 /// One attack, as it is placed.
-pub struct Attack {
+pub(crate) struct Attack {
     /// Its name.
-    pub name: String,
+    pub(crate) name: String,
     /// What the attacker hopes for.
-    pub wants: String,
+    pub(crate) wants: String,
     /// The words, in as many parts as there are files to spread them over.
-    pub parts: Vec<String>,
+    pub(crate) parts: Vec<String>,
     /// What must not be seen afterwards, for a planted secret.
-    pub secret: Option<String>,
+    pub(crate) secret: Option<String>,
 }
 
 /// Where a pull request has words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Place {
+pub(crate) enum Place {
     Title,
     Body,
     Commit,
@@ -85,27 +85,27 @@ pub enum Place {
 }
 
 impl Place {
-    pub const ALL: [Self; 6] =
+    pub(crate) const ALL: [Self; 6] =
         [Self::Title, Self::Body, Self::Commit, Self::Comment, Self::FileName, Self::StringLiteral];
 }
 
 /// A change as a forge has it.
 #[derive(Clone, Debug)]
-pub struct Twin {
+pub(crate) struct Twin {
     /// The change, as it is kept.
-    pub change: Change,
+    pub(crate) change: Change,
     /// Its diff.
-    pub diff: Diff,
+    pub(crate) diff: Diff,
     /// Its title as it was written.
-    pub title: String,
+    pub(crate) title: String,
     /// What its author wrote about it. Nothing that plans reads it.
-    pub body: String,
+    pub(crate) body: String,
     /// The message of its commit. Nothing that plans reads it.
-    pub commit: String,
+    pub(crate) commit: String,
 }
 
 /// Every injection and every planted secret.
-pub fn attacks() -> Vec<Attack> {
+pub(crate) fn attacks() -> Vec<Attack> {
     let injections: Injections = toml::from_str(include_str!("../../evals/attacks/injections.toml")).unwrap();
     let secrets: Secrets = toml::from_str(include_str!("../../evals/attacks/secrets.toml")).unwrap();
     let planted = secrets.secret.into_iter().map(|planted| {
@@ -178,7 +178,7 @@ fn base64(bytes: &[u8]) -> String {
 }
 
 /// The clean changes, by name.
-pub fn clean() -> Vec<(&'static str, Twin)> {
+pub(crate) fn clean() -> Vec<(&'static str, Twin)> {
     BASES.iter().map(|(name, text)| (*name, twin("Tidy up", read(text.as_bytes(), &LIMITS).unwrap()))).collect()
 }
 
@@ -204,7 +204,7 @@ fn twin(title: &str, diff: Diff) -> Twin {
 }
 
 /// The same change with an attack in one place.
-pub fn attacked(clean: &Twin, attack: &Attack, place: Place) -> Twin {
+pub(crate) fn attacked(clean: &Twin, attack: &Attack, place: Place) -> Twin {
     let whole = attack.parts.concat();
     let mut diff = clean.diff.clone();
     match place {
