@@ -141,7 +141,11 @@ async fn main() {
         timeout: SCRAPE_EVERY,
         pod_label: None,
     };
-    let config = scrape::Config { services: BTreeMap::from([(name.clone(), targets)]), keep: Duration::from_secs(60) };
+    let config = scrape::Config {
+        services: BTreeMap::from([(name.clone(), targets)]),
+        keep: Duration::from_secs(60),
+        history: None,
+    };
     let telemetry = telemetry::build(telemetry::Config::Scrape(config), Arc::new(move || now.now())).unwrap();
     let flag = traffic::flags::FlagConfig { key: "service".into(), value: traffic::FlagValue::Revision };
     let flags = Flags::new(&traffic::flags::Config { flags: BTreeMap::from([(name, flag)]) }).unwrap();

@@ -5,6 +5,8 @@
 
 #[path = "scrape/parts.rs"]
 mod parts;
+#[path = "scrape/past.rs"]
+mod past;
 #[path = "scrape/pods.rs"]
 mod pods;
 #[path = "scrape/real.rs"]

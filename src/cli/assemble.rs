@@ -145,6 +145,7 @@ fn scrape_config(config: &Config) -> scrape::Config {
     scrape::Config {
         services: config.telemetry.iter().map(|(name, of)| (name.clone(), targets(of))).collect(),
         keep: SCRAPES_KEPT_MIN.max(longest.saturating_mul(20)),
+        history: Some(scrape::History::default()),
     }
 }
 

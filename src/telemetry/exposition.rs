@@ -67,9 +67,21 @@ pub struct Exposition {
     /// Whether the body ended with `# EOF`, as OpenMetrics demands.
     pub eof: bool,
     kinds: BTreeMap<String, Kind>,
+    helps: BTreeMap<String, Text>,
 }
 
 impl Exposition {
+    /// What a body that declares these kinds would expose.
+    pub fn of(samples: Vec<(Series, f64)>, kinds: BTreeMap<String, Kind>) -> Self {
+        Self { samples, eof: false, kinds, helps: BTreeMap::new() }
+    }
+
+    /// What the body says of the family of this series name; nothing for what was not wanted.
+    pub fn help(&self, name: &str) -> Option<&Text> {
+        let family = SUFFIXES.iter().find_map(|suffix| name.strip_suffix(suffix));
+        self.helps.get(name).or_else(|| self.helps.get(family?))
+    }
+
     /// What the body declares the family of this series name to be.
     pub fn kind(&self, name: &str) -> Kind {
         let family = SUFFIXES.iter().find_map(|suffix| name.strip_suffix(suffix));
@@ -110,6 +122,7 @@ pub fn parse(body: &[u8], wanted: impl Fn(&str) -> bool) -> Result<Exposition, E
         }
         if let Some(comment) = line.strip_prefix('#') {
             declare(comment, &mut exposition.kinds).map_err(|what| error(number, what))?;
+            explain(comment, &wanted, &mut exposition.helps);
         } else if !line.is_empty() {
             series += 1;
             if series > SERIES_MAX {
@@ -149,6 +162,18 @@ fn declare(comment: &str, kinds: &mut BTreeMap<String, Kind>) -> Result<(), Stri
     match kinds.insert(name.to_owned(), kind) {
         Some(before) if before != kind => Err(format!("`{name}` is declared twice, differently")),
         Some(_) | None => Ok(()),
+    }
+}
+
+/// Takes in a `HELP` line of a family that is wanted; one that is not as it should be says nothing.
+fn explain(comment: &str, wanted: &impl Fn(&str) -> bool, helps: &mut BTreeMap<String, Text>) {
+    let blanks = [' ', '\t'];
+    let mut words = comment.trim_start_matches(blanks).splitn(2, blanks);
+    // `#HELP` without a blank is a comment like any other.
+    let (true, Some("HELP"), Some(rest)) = (comment.starts_with(blanks), words.next(), words.next()) else { return };
+    let (name, words) = rest.trim_start_matches(blanks).split_once(blanks).unwrap_or_default();
+    if is_name(name, ":") && wanted(name) && helps.len() < SERIES_MAX {
+        helps.insert(name.to_owned(), Text::new(words));
     }
 }
 
@@ -409,6 +434,21 @@ mod tests {
         assert_eq!(parse(b"a 1\nb{x=\"\xff\"} 1\n", |_| true).unwrap_err().to_string(), "line 2: not UTF-8");
         let long = read(&format!("{} 1\n", "-".repeat(5_000))).unwrap_err().to_string();
         assert!(long.len() < 500, "what a stranger wrote is bounded");
+    }
+
+    #[test]
+    fn what_a_family_is_for_is_kept_where_it_is_wanted_and_bounded() {
+        let long = "x".repeat(5_000);
+        let body = format!(
+            "# HELP hits_total How many\twere served\n# HELP took Seconds \n#HELP a b\n# HELPER c d\n# HELP e\n\
+             # HELP 9 f\n# HELP big {long}\ntook_bucket{{le=\"+Inf\"}} 1\n"
+        );
+        let all = read(&body).unwrap();
+        let help = |name: &str| all.help(name).map(Text::as_str);
+        assert_eq!((help("hits_total"), help("took_bucket")), (Some("How many were served"), Some("Seconds")));
+        assert_eq!(["a", "c", "e", "9"].map(help), [None; 4]);
+        assert!(help("big").unwrap().len() <= crate::domain::TEXT_BYTES_MAX);
+        assert_eq!(parse(body.as_bytes(), |name| name == "took_bucket").unwrap().help("took_bucket"), None);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! domain and its own vendor, nothing of plans or rollouts.
 
 pub mod exposition;
+pub mod probe;
 pub mod scrape;
 
 use std::{sync::Arc, time::Duration};

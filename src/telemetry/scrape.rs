@@ -6,17 +6,28 @@
 //! restart the first reading is where counting starts anew, and a window without a second reading has no data.
 
 mod arms;
+mod column;
 mod fetch;
 mod gain;
+mod index;
+mod keeper;
 pub mod once;
 mod parts;
+mod replay;
+mod ring;
 mod rounds;
 mod seen;
 mod target;
 
 pub use fetch::REDIRECTS_MAX;
 pub use gain::CATEGORIES_MAX;
+pub use keeper::History;
 pub use parts::{ANSWER_CELLS_MAX, SEGMENTS_MAX, TENANTS_MAX, VALUES_MAX};
+pub use replay::{PAST_CELLS_MAX, REPLAYED_MAX};
+pub use ring::{
+    ALL_BYTES_KEPT_MAX, BYTES_KEPT_MAX, LEFT_OUT_MAX, METRICS_KEPT_MAX, READINGS_KEPT_MAX, SAMPLES_KEPT_MAX,
+    SERIES_KEPT_MAX,
+};
 pub use rounds::{CELLS_MAX, ROUNDS_MAX};
 pub use seen::BUCKETS_MAX;
 pub use target::REMEMBERED_MAX;
@@ -37,9 +48,10 @@ use tokio::{
 
 use self::{
     arms::Pair,
+    keeper::{Keeper, Keepers},
     rounds::{Patience, SliId},
 };
-use super::{Answer, Ask, Clock, Error, Provider};
+use super::{Answer, Ask, Catalogued, Clock, Error, Past, PastAsk, Provider};
 use crate::domain::{Absence, Revision, ServiceName, Text, Timestamp};
 
 /// Most addresses of one arm.
@@ -90,11 +102,16 @@ pub struct Config {
     pub services: BTreeMap<ServiceName, ServiceTargets>,
     /// How long rounds are kept, and how long reading goes on after the last ask. At least two intervals.
     pub keep: Duration,
+    /// How control's recent past is kept, for planning; `None` where it is not.
+    pub history: Option<History>,
 }
 
 impl Config {
     /// Refuses what cannot work, and says what to mend.
     pub fn check(&self) -> Result<(), Error> {
+        if let Some(history) = &self.history {
+            history.check().map_err(|why| Error::Config(Text::new(why)))?;
+        }
         for (service, targets) in &self.services {
             targets.check(self.keep).map_err(|why| Error::Config(Text::new(format!("service {service}: {why}"))))?;
         }
@@ -158,9 +175,13 @@ pub fn client() -> Result<Client, Error> {
     fetch::client()
 }
 
-/// A provider that reads what `config` names. Nothing is read before the first ask; asks are made within a tokio runtime.
+/// A provider that reads what `config` names. No pair is read before the first ask for it; asks are made within a tokio
+/// runtime. Where the past is kept and there is a runtime, that begins now.
 pub fn start(config: Config, clock: Clock, client: Client) -> Scrape {
-    Scrape { shared: Arc::new(Shared { config, clock, client, pairs: Mutex::default() }) }
+    let shared = Shared { config, clock, client, pairs: Mutex::default(), keepers: Keepers::default() };
+    let shared = Arc::new(shared);
+    Keepers::begin_all(&shared);
+    Scrape { shared }
 }
 
 /// Reads the arms' own metrics endpoints. Dropping it ends all reading.
@@ -176,6 +197,7 @@ struct Shared {
     clock: Clock,
     client: Client,
     pairs: Mutex<BTreeMap<Key, Reader>>,
+    keepers: Keepers,
 }
 
 /// A pair of arms and the task that reads it.
@@ -194,6 +216,7 @@ impl Drop for Scrape {
         for reader in locked(&self.shared.pairs).values() {
             reader.task.abort();
         }
+        self.shared.keepers.end();
     }
 }
 
@@ -201,10 +224,23 @@ impl Provider for Scrape {
     fn measure(&self, ask: Ask) -> BoxFuture<'_, Answer> {
         self.answer(ask).boxed()
     }
+
+    fn metrics(&self, service: &ServiceName) -> Result<Arc<Catalogued>, Absence> {
+        self.shared.keeper(service)?.metrics()
+    }
+
+    fn history(&self, ask: PastAsk) -> BoxFuture<'_, Result<Past, Absence>> {
+        async move {
+            self.shared.keepers.begin(&self.shared, &ask.service, ask.stable.as_ref());
+            self.shared.keeper(&ask.service)?.history(ask).await
+        }
+        .boxed()
+    }
 }
 
 impl Scrape {
     async fn answer(&self, ask: Ask) -> Answer {
+        self.shared.keepers.begin(&self.shared, &ask.service, ask.control.as_ref());
         let now = (self.shared.clock)();
         let wait = ask.no_later_than.since(now).min(WAIT_MAX);
         let wanted_until = now + wait + self.shared.config.keep;
@@ -231,6 +267,17 @@ impl Scrape {
 }
 
 impl Shared {
+    fn targets(&self, service: &ServiceName) -> Result<&ServiceTargets, Error> {
+        let unknown = || format!("service {service} has no targets to scrape in the configuration");
+        self.config.services.get(service).ok_or_else(|| Error::Unavailable(Text::new(unknown())))
+    }
+
+    /// The keeper of a service's past; no data until control is known.
+    fn keeper(&self, service: &ServiceName) -> Result<Arc<Keeper>, Absence> {
+        self.targets(service)?;
+        self.keepers.of(service).ok_or(Absence::NoData)
+    }
+
     /// The pair asked for, read from now on if it was not, and the numbers of the ask's SLIs in it.
     fn look_for(
         self: &Arc<Self>,
@@ -239,9 +286,7 @@ impl Shared {
         until: Timestamp,
     ) -> Result<(Arc<Pair>, Vec<SliId>), Error> {
         let unavailable = |why: String| Error::Unavailable(Text::new(why));
-        let targets = self.config.services.get(&ask.service).ok_or_else(|| {
-            unavailable(format!("service {} has no targets to scrape in the configuration", ask.service))
-        })?;
+        let targets = self.targets(&ask.service)?;
         let key: Key = (ask.service.clone(), ask.control.clone(), ask.canary.clone());
         let mut pairs = locked(&self.pairs);
         if let Some(reader) = pairs.get(&key).filter(|reader| !reader.task.is_finished()) {

@@ -144,7 +144,7 @@ pub(crate) fn targets(control: &[String], canary: &[String]) -> ServiceTargets {
 
 pub(crate) fn config(targets: ServiceTargets) -> scrape::Config {
     let services = BTreeMap::from([(ServiceName::new("shop"), targets)]);
-    scrape::Config { services, keep: Duration::from_secs(3_600) }
+    scrape::Config { services, keep: Duration::from_secs(3_600), history: None }
 }
 
 impl Asker {

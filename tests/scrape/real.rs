@@ -2,7 +2,13 @@
 
 use std::time::Duration;
 
-use tollgate::domain::{Counts, Match, Selector, Sli, Tally};
+use tollgate::{
+    domain::{Counts, Match, MetricKind, Selector, ServiceName, Sli, Split, Tally},
+    telemetry::{
+        PastAsk, Provider,
+        scrape::{self, History},
+    },
+};
 
 use crate::pods::{Asker, SOON, arms, asked, config, counts, errors, targets};
 
@@ -31,7 +37,7 @@ fn real_exporter(port: u16, directory: &std::path::Path) -> Option<Child> {
             panic!("prometheus-node-exporter is required and does not start: {error}")
         }
         Err(error) => {
-            println!("skipped: prometheus-node-exporter does not start ({error})");
+            println!("SKIPPED: prometheus-node-exporter does not start ({error})");
             None
         }
     }
@@ -81,4 +87,48 @@ async fn a_real_exporter_is_read_as_it_says() {
         matches!(canary, Ok(Tally::Counts(Counts { bad: 0, total: 1.. }))),
         "it counts our own readings: {canary:?}"
     );
+}
+
+#[tokio::test]
+async fn a_real_exporter_is_indexed_and_its_past_is_counted() {
+    rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
+    let directory = tempfile::tempdir().unwrap();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let Some(_child) = real_exporter(port, directory.path()) else { return };
+    let url = format!("http://127.0.0.1:{port}/metrics");
+    let history = Some(History { every: Duration::from_millis(100), reach: Duration::from_secs(60) });
+    let urls = [std::slice::from_ref(&url), &[format!("{url}?canary")]];
+    let config = scrape::Config { history, ..config(targets(urls[0], urls[1])) };
+    let scrape = Asker::with(config, Vec::new()).scrape;
+    let service = ServiceName::new("shop");
+    let requests = Selector::metric("promhttp_metric_handler_requests_total");
+    let sli = Sli::Ratio { bad: requests.clone().with("code", Match::Is("500".into())), total: requests };
+    let mut served = 0;
+    for _ in 0..400 {
+        tokio::time::sleep(Duration::from_millis(25)).await;
+        let reach = Duration::from_secs(60);
+        let ask = PastAsk { service: service.clone(), stable: None, sli: sli.clone(), split: Split::default(), reach };
+        let Ok(past) = scrape.history(ask).await else { continue };
+        served = past
+            .blocks
+            .iter()
+            .flatten()
+            .map(|block| match block.tally {
+                Tally::Counts(Counts { bad: 0, total }) => total,
+                ref other => panic!("{other:?}"),
+            })
+            .sum();
+        if served >= 3 {
+            break;
+        }
+    }
+    assert!(served >= 3, "it counts our own readings, one for each block");
+    let index = scrape.metrics(&service).unwrap();
+    let load = index.find("node_load1").expect("it shows the load");
+    assert_eq!((load.kind, load.help.as_str(), load.series), (MetricKind::Gauge, "1m load average.", 1));
+    let requests = index.find("promhttp_metric_handler_requests_total").expect("it counts our requests");
+    assert_eq!((requests.kind, requests.labels.len()), (MetricKind::Counter, 1));
+    assert!(requests.labels[0].name == "code" && requests.labels[0].values.contains(&"200".to_owned()));
+    assert!(index.find("node_boot_time_seconds").is_some_and(|metric| metric.kind == MetricKind::Gauge));
+    assert!(!index.cut && index.metrics.windows(2).all(|pair| pair[0].name < pair[1].name));
 }

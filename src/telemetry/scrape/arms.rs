@@ -30,11 +30,11 @@ use crate::{
 const FETCHES_AT_ONCE: usize = 8;
 
 /// What the endpoints answered in one round, by address. An endpoint of both arms is read once.
-type Bodies = BTreeMap<String, Result<Exposition, Error>>;
+pub(super) type Bodies = BTreeMap<String, Result<Exposition, Error>>;
 
 /// One arm: its targets, and what they gained since all of them were last read in one round.
 #[derive(Debug, Default)]
-struct ArmState {
+pub(super) struct ArmState {
     targets: BTreeMap<String, Target>,
     labels: BTreeMap<String, String>,
     pods: Pods,
@@ -54,7 +54,7 @@ enum Pods {
 }
 
 impl ArmState {
-    fn new(targets: ArmTargets, pod_label: Option<String>) -> Self {
+    pub(super) fn new(targets: ArmTargets, pod_label: Option<String>) -> Self {
         let labels = targets.labels;
         let targets: BTreeMap<String, Target> = targets.urls.into_iter().map(|url| (url, Target::default())).collect();
         let pods = match pod_label {
@@ -66,7 +66,7 @@ impl ArmState {
     }
 
     /// Takes in one round. What some targets gained waits until all are read.
-    fn take_in(&mut self, bodies: &Bodies, wanted: &Wanted, slis: &BTreeMap<SliId, Sought>) -> Reading {
+    pub(super) fn take_in(&mut self, bodies: &Bodies, wanted: &Wanted, slis: &BTreeMap<SliId, Sought>) -> Reading {
         // A level is the mean over all targets at one moment: a part of it is not kept for a later one.
         self.pending.retain(|id, gained| slis.contains_key(id) && !matches!(gained.whole, Gain::Level { .. }));
         let pod_label = if let Pods::ByLabel(label) = &self.pods { Some(label.as_str()) } else { None };
@@ -422,6 +422,65 @@ mod tests {
         let steps = vec![Step::Vanishes(1), Step::Restarts(0), Step::Serves(2, (0, 0), (1, 0))];
         check(steps.clone(), 1, None).unwrap();
         check(steps, 1, Some("pod")).unwrap();
+    }
+
+    /// What is said of a worker by these rounds of pages, two processes in each: bad and all readings, and its pods.
+    fn liveness(pod_label: Option<&str>, rounds: &[[Option<&str>; 2]]) -> Vec<Option<(Tally, Vec<Part>)>> {
+        let sli = Sli::Liveness { series: Selector::metric("jobs_total") };
+        let wanted = Wanted::of([&sli].into_iter());
+        let sought = Sought { sli: sli.clone(), split: Split::default() };
+        let slis = BTreeMap::from([(SliId(0), sought)]);
+        let urls: Vec<String> = (0..2).map(|pod| format!("http://pod{pod}:80/metrics")).collect();
+        let targets = ArmTargets { urls: urls.clone(), labels: BTreeMap::new() };
+        let mut arm = ArmState::new(targets, pod_label.map(str::to_owned));
+        let told = rounds.iter().map(|pages| {
+            let shown = |page: &Option<&str>| match page {
+                Some(page) => Ok(parse(format!("{page}\n").as_bytes(), |name| wanted.takes(name)).unwrap()),
+                None => Err(Error::Unavailable(Text::new("refused"))),
+            };
+            let bodies: Bodies = urls.iter().cloned().zip(pages.iter().map(shown)).collect();
+            match arm.take_in(&bodies, &wanted, &slis) {
+                Reading::Read(gains) => {
+                    let gained = &gains[&SliId(0)];
+                    let [parts, _] = parts::of_window(&sli, [&[gained], &[gained]]);
+                    Some((tally(&sli, [&gained.whole].into_iter()).unwrap(), parts))
+                }
+                Reading::Missed(_) => None,
+            }
+        });
+        told.skip(1).collect()
+    }
+
+    fn counted(bad: u64, total: u64) -> Tally {
+        Tally::Counts(crate::domain::Counts { bad, total })
+    }
+
+    #[test]
+    fn each_address_that_stands_still_is_one_bad_reading_and_a_page_that_cannot_be_read_is_none() {
+        let at = |n: u32| format!("jobs_total {n}");
+        let (three, five, nine) = (at(3), at(5), at(9));
+        let (three, five, nine) = (Some(three.as_str()), Some(five.as_str()), Some(nine.as_str()));
+        let gone = Some("other 1");
+        let rounds = [[three, three], [five, three], [nine, gone], [gone, None], [three, three]];
+        let told = liveness(None, &rounds);
+        let whole: Vec<_> = told.iter().map(|told| told.as_ref().map(|(whole, _)| whole.clone())).collect();
+        // In the last, both readings of the first process are told: the one that waited found nothing, the other that
+        // it went on from zero.
+        assert_eq!(whole, [Some(counted(1, 2)), Some(counted(1, 2)), None, Some(counted(2, 3))]);
+        let (_, parts) = told[0].as_ref().unwrap();
+        let pods: Vec<_> = parts.iter().map(|part| (part.kind, part.tally.clone())).collect();
+        assert_eq!(pods, [(PartKind::Pod, counted(0, 1)), (PartKind::Pod, counted(1, 1))]);
+    }
+
+    #[test]
+    fn a_page_of_several_pods_is_one_reading_that_is_good_where_any_of_them_goes_on() {
+        let page = |one: u32, other: u32| format!("jobs_total{{pod=\"a\"}} {one}\njobs_total{{pod=\"b\"}} {other}");
+        let pages = [page(1, 1), page(2, 1), page(2, 1)];
+        let rounds: Vec<[Option<&str>; 2]> =
+            pages.iter().map(|page| [Some(page.as_str()), Some("jobs_total 0")]).collect();
+        let told = liveness(Some("pod"), &rounds);
+        let told: Vec<_> = told.into_iter().flatten().collect();
+        assert_eq!(told, [(counted(1, 2), vec![]), (counted(2, 2), vec![])], "pods of one page are not told apart");
     }
 
     proptest! {

@@ -11,7 +11,7 @@ use crate::{
 /// Most buckets of one histogram.
 pub const BUCKETS_MAX: usize = 256;
 /// When the process started, in seconds since the epoch, as most client libraries expose it.
-const START_METRIC: &str = "process_start_time_seconds";
+pub(super) const START_METRIC: &str = "process_start_time_seconds";
 
 /// A value for each series, or what is wrong with it.
 pub(super) type BySeries<T> = BTreeMap<Series, Result<T, Text>>;
