@@ -9,9 +9,9 @@ use proptest::prelude::*;
 use sha2::Digest;
 use tollgate::{
     domain::{
-        Absence, Arm, Autonomy, CheckId, Command, Counts, Evidence, Exposure, Finding, Measurement, Notice, Person,
-        RequestId, RolloutId, ServiceName, Share, Shift, Stamped, Tally, Text, Timestamp, Verdict, WayBack, Weight,
-        Window,
+        Absence, Action, Advice, Arm, Autonomy, CheckId, Command, Confidence, Counts, Evidence, Exposure, Finding,
+        Measurement, Notice, Person, Prose, RequestId, RolloutId, ServiceName, Share, Shift, Stamped, Tally, Text,
+        Timestamp, Verdict, WayBack, Weight, Window,
     },
     plan::Draft,
     rails::{self, Case, CheckFacts, StageFacts},
@@ -253,7 +253,7 @@ fn any_event() -> impl Strategy<Value = Event> {
                 _ => Ok(Exposure::share(Share::from_basis_points(100).unwrap())),
             },
         }),
-        6 => (request, rollout.clone(), counts(), counts(), any::<u64>()).prop_map(|(request, rollout, old, new, through)| {
+        6 => (request.clone(), rollout.clone(), counts(), counts(), any::<u64>()).prop_map(|(request, rollout, old, new, through)| {
             let window = Window { after: Timestamp::from_millis(through / 2), through: Timestamp::from_millis(through) };
             let measurement = |arm, counts| Measurement { check: CheckId(0), arm, window, tally: Ok(Tally::Counts(counts)), parts: vec![] };
             Event::Measured {
@@ -262,6 +262,19 @@ fn any_event() -> impl Strategy<Value = Event> {
                 through: Timestamp::from_millis(through),
                 measurements: vec![measurement(Arm::Control, old), measurement(Arm::Canary, new)],
             }
+        }),
+        3 => (request.clone(), rollout.clone(), prop::sample::select(Action::ALL.to_vec()), any::<u16>()).prop_map(
+            |(request, rollout, action, cited)| {
+                let cites = vec![CheckId(cited % 2)];
+                let advice = Advice { action, cites, confidence: Confidence::High, rationale: Text::default() };
+                Event::Advised { request, rollout, advice: Ok(advice), conversation: None }
+            }
+        ),
+        1 => (request.clone(), rollout.clone()).prop_map(|(request, rollout)| Event::Narrated {
+            request,
+            rollout,
+            words: Ok(Prose::new("words")),
+            conversation: None,
         }),
         2 => (rollout, prop::sample::select(vec![Command::Pause, Command::Resume, Command::Promote, Command::Rollback]), person.clone())
             .prop_map(|(rollout, command, by)| Event::Commanded { rollout, command, by }),
@@ -314,7 +327,7 @@ proptest! {
 /// fleet has a rollout under way; its bytes change when the shape of the state does.
 #[test]
 fn the_snapshot_format_is_raised_when_the_fleet_changes() {
-    const FORMAT_AND_DIGEST: (u32, &str) = (2, "748dc65f6921fd05");
+    const FORMAT_AND_DIGEST: (u32, &str) = (3, "af1ebd7244cd1d88");
     let scenario = Scenario::from_seed(3);
     let mut fleet = Fleet::default();
     let at = Timestamp::from_millis(1_000);

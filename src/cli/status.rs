@@ -325,7 +325,9 @@ pub(super) fn share(basis_points: u16) -> String {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::domain::{Autonomy, Evidence, Finding, Objection, Origin, Outcome, ServiceName, Text, Verdict, Weight};
+    use crate::domain::{
+        Aim, Autonomy, Evidence, Finding, Objection, Origin, Outcome, ServiceName, Text, Verdict, Weight,
+    };
     use crate::rollout::{Moment, StageView};
 
     pub(in crate::cli) const NOON: Timestamp = Timestamp::from_millis(1_700_049_600_000);
@@ -398,11 +400,21 @@ pub(super) mod tests {
                 control_rate: Some(0.003),
                 canary_rate: Some(0.027),
                 interval: None,
+                aim: Aim::Guard,
+                intended: None,
+                trial: None,
             }],
             rejections: vec![("odd".into(), "no test serves it".into())],
             notes: Vec::new(),
             exposures: vec![(NOON, 100), (NOON, 500)],
             timeline: vec![Moment { at: NOON, text: "exposed to 5%".into() }],
+            source: None,
+            risk: None,
+            rejected_trials: Vec::new(),
+            uncovered: Vec::new(),
+            usage: None,
+            held_by_advice_until: None,
+            explanation: None,
         }
     }
 

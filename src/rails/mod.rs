@@ -94,6 +94,12 @@ pub const PROGRESS_DEADLINE: &str = progress_deadline::RAIL.name;
 /// The name of the rail that keeps decisions for people, for those who tell them.
 pub const AUTONOMY: &str = autonomy::RAIL.name;
 
+/// Whether the rail of that name only waits, for time or for a person; the others protect. A name that there is not
+/// protects.
+pub fn only_waits(name: &str) -> bool {
+    RAILS.iter().any(|rail| rail.name == name && rail.waivable)
+}
+
 /// Every rail, in the order in which objections are told.
 pub const RAILS: &[Rail] = &[
     kill_switch::RAIL,

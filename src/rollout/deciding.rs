@@ -23,6 +23,8 @@ pub(super) enum Asking {
     Person(Verdict),
     /// We ourselves, for this: an advance could not be made.
     Machine(Verdict),
+    /// A model, for this, in a tie and as far as it may.
+    Advice(Verdict),
 }
 
 impl Rollout {
@@ -46,7 +48,12 @@ impl Rollout {
         }
         match verdict {
             Verdict::Promote => self.promote(shift, desk),
-            Verdict::Hold => self.hand_over_if_stuck(desk),
+            Verdict::Hold => {
+                self.hand_over_if_stuck(desk);
+                if asking == Asking::Findings {
+                    self.ask_advice(desk);
+                }
+            }
             Verdict::Rollback => self.roll_back(asking, shift, desk),
         }
     }
@@ -67,11 +74,13 @@ impl Rollout {
     fn remember_held_rollback(&mut self, asking: Asking, proposed: Verdict) {
         let due = proposed.max(self.objections.iter().map(|objection| objection.at_most).max().unwrap_or(proposed));
         match (asking, self.verdict) {
-            (Asking::Findings | Asking::Machine(_), Some(Verdict::Hold)) if due == Verdict::Rollback => {
+            (Asking::Findings | Asking::Machine(_) | Asking::Advice(_), Some(Verdict::Hold))
+                if due == Verdict::Rollback =>
+            {
                 self.is_held_back = true;
             }
             (Asking::Person(Verdict::Promote), Some(Verdict::Promote)) => self.is_held_back = false,
-            (Asking::Findings | Asking::Machine(_) | Asking::Person(_), _) => {}
+            (Asking::Findings | Asking::Machine(_) | Asking::Person(_) | Asking::Advice(_), _) => {}
         }
     }
 
@@ -89,15 +98,23 @@ impl Rollout {
     }
 
     fn review(&self, asking: Asking, desk: &Desk<'_>) -> (Verdict, Reviewed) {
-        let facts = self.facts(desk.policy.alpha);
-        let proposed = match asking {
-            Asking::Person(verdict) | Asking::Machine(verdict) => verdict,
-            Asking::Findings if self.paused_since.is_some() || self.is_held_back => {
-                judge::propose(&facts).max(Verdict::Hold)
-            }
-            Asking::Findings if self.stage.is_none() => Verdict::Promote,
-            Asking::Findings => judge::propose(&facts),
+        let stands = self.paused_since.is_some() || self.is_held_back;
+        let judged = || judge::propose(&self.facts(desk.policy.alpha));
+        let (proposed, asked) = match asking {
+            Asking::Person(verdict) => (verdict, Some(verdict)),
+            Asking::Machine(verdict) => (verdict, None),
+            Asking::Advice(verdict) if stands => (verdict.max(Verdict::Hold), None),
+            Asking::Advice(verdict) => (verdict, None),
+            Asking::Findings if stands => (judged().max(Verdict::Hold), None),
+            Asking::Findings if self.stage.is_none() => (Verdict::Promote, None),
+            Asking::Findings => (self.joined(judged(), desk), None),
         };
+        (proposed, self.reviewed(proposed, asked, desk))
+    }
+
+    /// What the rails make of a verdict at this moment. `asked` is what a person asked for, if one did.
+    pub(super) fn reviewed(&self, proposed: Verdict, asked: Option<Verdict>, desk: &Desk<'_>) -> Reviewed {
+        let facts = self.facts(desk.policy.alpha);
         let open = WayBack::Open;
         let case = Case {
             now: desk.now,
@@ -114,28 +131,26 @@ impl Rollout {
             way_back: self.plan.as_ref().map_or(&open, |plan| plan.way_back()),
             control_stands: self.control_stands,
             autonomy: desk.policy.autonomy,
-            asked: match asking {
-                Asking::Person(verdict) => Some(verdict),
-                Asking::Findings | Asking::Machine(_) => None,
-            },
+            asked,
         };
-        (proposed, rails::review(proposed, &case))
+        rails::review(proposed, &case)
     }
 
-    fn stage_facts(&self, desk: &Desk<'_>) -> Option<StageFacts> {
+    pub(super) fn stage_facts(&self, desk: &Desk<'_>) -> Option<StageFacts> {
         let stage = self.stages.get(self.stage?)?;
         let entered = *self.entered.get(self.stage?)?;
         let watch = if self.at_last_stage() { desk.policy.watch } else { std::time::Duration::ZERO };
         let patience = match self.paused_since {
             Some(_) => std::time::Duration::MAX,
             None if desk.kill_switch => std::time::Duration::MAX,
-            None => self.patience_from.since(entered).saturating_add(desk.policy.patience).saturating_add(watch),
+            None => self.patience_from.since(entered).saturating_add(self.patience(desk.policy)).saturating_add(watch),
         };
+        let shown_safe = desk.policy.bake_time_shown_safe;
         Some(StageFacts {
             held: desk.now.since(entered),
             bake_time: stage.bake_time.saturating_add(watch),
             // With everyone on the new version there is nothing left to compare it with: the watch is never cut short.
-            bake_time_shown_safe: desk.policy.bake_time_shown_safe.filter(|_| !self.at_last_stage()),
+            bake_time_shown_safe: shown_safe.filter(|_| !self.at_last_stage()).map(|least| self.baked(least)),
             patience,
         })
     }
@@ -155,7 +170,7 @@ impl Rollout {
         }
     }
 
-    fn advance(&self) -> Option<Shift> {
+    pub(super) fn advance(&self) -> Option<Shift> {
         let stage = self.stages.get(self.next_stage()?)?;
         Some(self.shift_to(stage.exposure.clone()))
     }
@@ -214,6 +229,7 @@ impl Rollout {
             Asking::Person(_) => "a person asked for it".into(),
             Asking::Findings => "a check has proof of a regression".into(),
             Asking::Machine(_) => "an advance could not be made".into(),
+            Asking::Advice(_) => "a model advises it, and a check leans the same way".into(),
         };
         match shift {
             Some(cleared) => {

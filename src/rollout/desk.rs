@@ -3,7 +3,7 @@
 
 use crate::{
     domain::{RequestId, Timestamp},
-    rollout::{Effect, ServicePolicy, lineage::Lineage, memory::Memory},
+    rollout::{Effect, ServicePolicy, lineage::Lineage, memory::Memory, past::Past},
 };
 
 /// At hand while one event is handled.
@@ -12,6 +12,8 @@ pub(super) struct Desk<'a> {
     pub(super) policy: &'a ServicePolicy,
     pub(super) kill_switch: bool,
     pub(super) lineage: &'a Lineage,
+    /// How the service's earlier changes ended.
+    pub(super) past: &'a Past,
     /// What was learnt of the noise of the service's checks.
     pub(super) memory: &'a mut Memory,
     pub(super) requests: &'a mut u64,

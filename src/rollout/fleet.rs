@@ -9,18 +9,21 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Effect, Event, Policy, ServicePolicy, ShiftError,
+    Effect, Event, Policy, ServicePolicy, ShiftError, Spent,
+    advising::Counsel,
     desk::Desk,
     intake::{Intake, Merge},
     lineage::Lineage,
     memory::Memory,
+    past::Past,
     phase::Phase,
     placement::Placements,
+    spending::{self, Spending},
     state::Rollout,
 };
 use crate::domain::{
-    Change, Exposure, Notice, Outcome, Person, RequestId, Revision, RolloutId, ServiceName, Severity, Stamped, Text,
-    Timestamp,
+    Change, Conversation, Exposure, Notice, Outcome, Person, RequestId, Revision, RolloutId, ServiceName, Severity,
+    Stamped, Text, Timestamp,
 };
 
 /// Every rollout there is, as the fold of the journal.
@@ -39,6 +42,8 @@ pub struct Fleet {
     placements: Placements,
     lineages: BTreeMap<ServiceName, Lineage>,
     memories: BTreeMap<ServiceName, Memory>,
+    pasts: BTreeMap<ServiceName, Past>,
+    spending: Spending,
     rollouts_opened: u64,
     requests: u64,
     pub(super) stale_replies: u64,
@@ -58,7 +63,8 @@ impl Fleet {
                 self.merged(merge, &mut effects);
             }
             Event::ChangeFetched { request, change } => self.fetched(*request, change, &mut effects),
-            Event::Drafted { request, rollout, draft, .. } => {
+            Event::Drafted { request, rollout, draft, conversation } => {
+                self.spent(*rollout, conversation.as_deref());
                 let drafted = |r: &mut Rollout, desk: &mut Desk<'_>| r.drafted(draft.clone().map(|draft| *draft), desk);
                 self.reply(*rollout, &mut effects, |r| r.awaits_draft(*request), drafted);
             }
@@ -73,8 +79,17 @@ impl Fleet {
             Event::Commanded { rollout, command, by } => {
                 self.with(*rollout, &mut effects, |r, desk| r.commanded(*command, by, desk));
             }
-            // Nothing is asked of a model in a rollout yet.
-            Event::Advised { .. } | Event::Narrated { .. } => {}
+            Event::Advised { request, rollout, advice, conversation } => {
+                self.spent(*rollout, conversation.as_deref());
+                let now = self.now;
+                let advised = |r: &mut Rollout, desk: &mut Desk<'_>| r.advised(advice, desk);
+                self.reply(*rollout, &mut effects, |r| r.awaits_advice(*request, now), advised);
+            }
+            Event::Narrated { request, rollout, words, conversation } => {
+                self.spent(*rollout, conversation.as_deref());
+                let explained = |r: &mut Rollout, _: &mut Desk<'_>| r.explained(words, conversation.as_deref());
+                self.reply(*rollout, &mut effects, |r| r.awaits_explanation(*request), explained);
+            }
             Event::KillSwitch { on, by } => self.turn_kill_switch(*on, by, &mut effects),
             Event::WokeUp => {}
         }
@@ -91,6 +106,29 @@ impl Fleet {
     /// Rollouts that have not ended.
     pub fn open_rollouts(&self) -> usize {
         self.rollouts.values().filter(|rollout| !rollout.phase.is_done()).count()
+    }
+
+    /// What models have used on the day, by UTC, of the last time it knows of.
+    pub fn spent_today(&self) -> &[Spent] {
+        self.spending.on_day_of(self.now)
+    }
+
+    /// The same fleet if no model had ever advised: what it asks of traffic is what a fleet with advice is held to.
+    pub fn without_advice(&self) -> Self {
+        let mut other = self.clone();
+        other.rollouts.values_mut().for_each(|rollout| rollout.counsel = Counsel::default());
+        other
+    }
+
+    /// A model was spoken with for a rollout.
+    fn spent(&mut self, rollout: RolloutId, conversation: Option<&Conversation>) {
+        let Some(conversation) = conversation else { return };
+        let rollout = self.rollouts.get_mut(&rollout);
+        let of = rollout.map(|rollout| {
+            rollout.usage = spending::plus(rollout.usage, conversation);
+            (rollout.service.clone(), rollout.change.pull_request)
+        });
+        self.spending.add(of, conversation.usage(), self.now);
     }
 
     /// The last time it knows of.
@@ -302,6 +340,7 @@ impl Fleet {
         let Some(policy) = current.or_else(|| self.retired.get(&rollout.service)) else { return };
         let lineage = self.lineages.entry(rollout.service.clone()).or_default();
         let memory = self.memories.entry(rollout.service.clone()).or_default();
+        let past = self.pasts.entry(rollout.service.clone()).or_default();
         let (was_done, was_settled) = (rollout.phase.is_done(), rollout.is_settled());
         if let Some(at) = rollout.next_wakeup() {
             self.wakeups.remove(&(at, id));
@@ -311,6 +350,7 @@ impl Fleet {
             policy,
             kill_switch: self.kill_switch.is_some(),
             lineage,
+            past,
             memory,
             requests: &mut self.requests,
             effects,
@@ -330,6 +370,7 @@ impl Fleet {
         self.placements.keep(rollout);
         if (!was_done && rollout.phase.is_done()) || (!was_settled && rollout.is_settled()) {
             lineage.ended(rollout);
+            past.ended(rollout, policy.alpha);
             let service = rollout.service.clone();
             self.forget_oldest();
             self.begin_next(&service, effects);

@@ -10,7 +10,9 @@ use super::{
     record::{Pace, Record},
     state::Rollout,
 };
-use crate::domain::{Absence, Arm, Counts, Measurement, Outcome, Reading, RequestId, Severity, Text, Timestamp};
+use crate::domain::{
+    Absence, Aim, Arm, Check, Counts, Measurement, Outcome, Reading, RequestId, Severity, Text, Timestamp,
+};
 
 /// A canary whose requests fall to this part of what they were counts as drained: clients finish what they began.
 const DRAINED_PART: u64 = 20;
@@ -51,6 +53,7 @@ impl Rollout {
         self.measured_through = through;
         self.measuring = None;
         self.tell_concerns(desk);
+        self.tell_intended(desk);
         self.after_window(desk);
     }
 
@@ -61,7 +64,7 @@ impl Rollout {
             .checks()
             .iter()
             .zip(&mut self.records)
-            .filter_map(|(check, record)| record.new_concern().map(|concern| format!("{}: {concern}", check.name)))
+            .filter_map(|(check, record)| record.new_concern(check).map(|concern| format!("{}: {concern}", check.name)))
             .collect();
         for text in new {
             self.announce(desk, Severity::Warning, text);
@@ -150,11 +153,17 @@ impl Rollout {
         let mut control_answers = Vec::new();
         for ((check, record), [control, canary]) in plan.checks().iter().zip(&mut self.records).zip(windows) {
             let (control, canary) = (reading(control), reading(canary));
-            heard |= canary.is_ok();
-            control_answers.push(!matches!(control, Err(Absence::Unavailable(_))));
-            let teaches = control.as_ref().is_ok_and(|control| desk.memory.learn(check, control, span, now));
+            let guards = check.aim == Aim::Guard;
+            if guards {
+                heard |= canary.is_ok();
+                control_answers.push(!matches!(control, Err(Absence::Unavailable(_))));
+            }
+            // One look teaches once, though a guard and an intended effect measure the same.
+            let is_taught = !guards && plan.checks().iter().any(|other| teaches_the_same(other, check));
+            let teaches =
+                !is_taught && control.as_ref().is_ok_and(|control| desk.memory.learn(check, control, span, now));
             record.measured(check, control, canary, span, pace);
-            if teaches {
+            if teaches || is_taught {
                 record.recalibrate(|| desk.memory.calibration(check));
             }
         }
@@ -171,8 +180,7 @@ impl Rollout {
 
     /// The most requests that any check counted on the canary in the newest window; `None` when none could be counted.
     pub(super) fn newest_canary_total(&self) -> Option<u64> {
-        let plan = self.plan.as_ref()?;
-        let counts_requests = plan.checks().iter().zip(&self.records).filter(|(check, _)| check.sli.counts_requests());
+        let counts_requests = self.guards().filter(|(check, _)| check.sli.counts_requests());
         counts_requests.filter_map(|(_, record)| record.newest()).map(|Counts { total, .. }| total).max()
     }
 
@@ -185,4 +193,9 @@ impl Rollout {
         let still_busy = self.newest_canary_total().is_some() && !self.is_drained();
         self.drain_is_late(still_busy, desk);
     }
+}
+
+/// Whether a guard's looks teach the noise that an intended effect is judged by.
+fn teaches_the_same(guard: &Check, intended: &Check) -> bool {
+    guard.aim == Aim::Guard && guard.sli == intended.sli && guard.direction == intended.direction
 }

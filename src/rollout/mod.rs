@@ -1,19 +1,24 @@
 //! The state machine of one rollout, the fleet of them, the judge, and the one loop.
 //!
 //! In reading order: what can happen and be asked (`event`), what the operator wants (`policy`), the loop (`drive`), the
-//! fleet, one rollout (`state`, and what it does in `planning`, `shifting`, `measuring`, `deciding`, `restarting`), and
-//! how it is seen (`view`, `show`).
+//! fleet, one rollout (`state`, and what it does in `planning`, `shifting`, `measuring`, `deciding`, `restarting`), what
+//! a model's word counts in it (`advising`, `narrating`; `intended` effects; `past` and `spending` for the next), and how
+//! it is seen (`view`, `show`).
 
+mod advising;
 mod deciding;
 mod desk;
 mod drive;
 mod event;
 mod fleet;
 mod intake;
+mod intended;
 mod judge;
 mod lineage;
 mod measuring;
 mod memory;
+mod narrating;
+mod past;
 mod phase;
 mod placement;
 mod planning;
@@ -23,11 +28,15 @@ mod rehearsal;
 mod restarting;
 mod shifting;
 mod show;
+mod spending;
 mod state;
 mod view;
 
 pub use drive::{World, run};
 pub use event::{Effect, Event, FetchError, ShiftError};
 pub use fleet::Fleet;
+pub use intended::Intended;
+pub use narrating::Explanation;
 pub use policy::{Deployed, ModelMay, ModelPolicy, Policy, RiskBake, ServicePolicy, Stage};
-pub use view::{CheckView, FleetView, Moment, RolloutView, Sight, StageView};
+pub use spending::Spent;
+pub use view::{CheckView, FleetView, Moment, RolloutView, Sight, StageView, TrialView};

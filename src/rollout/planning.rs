@@ -1,9 +1,9 @@
 //! From the merge to the first stage: drafting checks, and waiting until the revision is there.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::{
-    Deployed,
+    Deployed, RiskBake, ServicePolicy,
     deciding::Asking,
     desk::Desk,
     event::Effect,
@@ -12,10 +12,13 @@ use super::{
     state::Rollout,
 };
 use crate::{
-    domain::{Autonomy, Check, Outcome, RequestId, Revision, Severity, Text, WayBack},
+    domain::{Autonomy, Check, Outcome, RequestId, Revision, Risk, Severity, Text, WayBack},
     plan::{self, Draft},
     stats,
 };
+
+/// Most that a risk makes a stage longer, whatever is configured.
+const BAKED_TIMES_MAX: f64 = 100.0;
 
 impl Rollout {
     /// Its turn has come: asks for a draft.
@@ -29,7 +32,7 @@ impl Rollout {
             service: self.service.clone(),
             change: Arc::clone(&self.change),
             stable: desk.lineage.stable().cloned(),
-            past: Arc::from([]),
+            past: desk.past.told(),
         });
     }
 
@@ -52,9 +55,11 @@ impl Rollout {
         let admission = plan::admit(draft, &desk.policy.bounds, touched, &stats::served(), trial);
         self.records =
             admission.plan.checks().iter().map(|check| Record::start(check, desk.memory.calibration(check))).collect();
-        let mandatory = desk.policy.bounds.mandatory.len();
+        let mandatory = admission.mandatory;
         let proposed = admission.plan.checks().len().saturating_sub(mandatory);
         let refused = admission.rejections.len();
+        let baked = self.bake_for(admission.plan.risk(), desk.policy.risk_bake);
+        let source = admission.plan.notes().first().cloned().unwrap_or_default();
         self.plan = Some(Arc::new(admission.plan));
         self.rejections = admission.rejections;
         self.failures = 0;
@@ -62,7 +67,9 @@ impl Rollout {
         self.announce(
             desk,
             Severity::Info,
-            format!("planned: {mandatory} mandatory checks, {proposed} made from the diff, {refused} refused"),
+            format!(
+                "planned: {mandatory} mandatory checks, {proposed} made from the diff, {refused} refused; {baked}; {source}"
+            ),
         );
         if let Some(WayBack::OneWay { why, .. }) = self.plan.as_ref().map(|plan| plan.way_back().clone()) {
             self.announce(desk, Severity::Warning, format!("one-way: {why}; it will be held rather than rolled back"));
@@ -70,6 +77,37 @@ impl Rollout {
         if desk.lineage.is_deployed(&self.change.revision) || desk.policy.deployed == Deployed::OnMerge {
             self.revision_is_there(desk);
         }
+    }
+
+    /// Fixes the ladder: a riskier change is baked longer, and has as much more patience. Says so.
+    fn bake_for(&mut self, risk: Risk, risk_bake: RiskBake) -> String {
+        let times = match risk {
+            Risk::Low => 1.0,
+            Risk::Medium => risk_bake.medium,
+            Risk::High => risk_bake.high,
+        };
+        // Never shorter than configured, also where the number is none.
+        self.baked_times = if times > 1.0 { times.min(BAKED_TIMES_MAX) } else { 1.0 };
+        let longer: Vec<Duration> = self.stages.iter().map(|stage| self.baked(stage.bake_time)).collect();
+        self.stages.iter_mut().zip(longer).for_each(|(stage, longer)| stage.bake_time = longer);
+        if self.baked_times > 1.0 {
+            format!("{risk} risk, each stage baked {} times as long", self.baked_times)
+        } else {
+            format!("{risk} risk")
+        }
+    }
+
+    /// A configured bake time, as long as the plan's risk asks for; whole milliseconds, as it is kept.
+    pub(super) fn baked(&self, configured: Duration) -> Duration {
+        let millis = (configured.as_secs_f64() * self.baked_times * 1_000.0).round();
+        Duration::from_millis(millis as u64).max(configured)
+    }
+
+    /// How long the stage that is held may last: what its bake time is longer than configured, its patience is too.
+    pub(super) fn patience(&self, policy: &ServicePolicy) -> Duration {
+        let bake_time = self.stage.and_then(|stage| self.stages.get(stage)).map_or(Duration::ZERO, |s| s.bake_time);
+        let longer = bake_time.as_secs_f64() * (1.0 - self.baked_times.recip());
+        policy.patience.saturating_add(Duration::try_from_secs_f64(longer).unwrap_or_default())
     }
 
     /// A revision of its service was deployed.

@@ -4,9 +4,15 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::ServicePolicy;
+use super::{
+    ServicePolicy,
+    intended::{self, Intended},
+};
 use crate::{
-    domain::{Absence, Check, Concern, Counts, Evidence, Finding, PartKind, Reading, Sli, Tally, Text, millis},
+    domain::{
+        Absence, Aim, Check, CheckBrief, CheckId, Concern, Counts, Evidence, Finding, PartKind, Reading, Sli, Tally,
+        Text, millis,
+    },
     rails::CheckFacts,
     stats::{
         self, Block, Calibration, Running, SequentialTest, Setting,
@@ -64,6 +70,8 @@ pub(super) struct Record {
     told: Option<Concern>,
     /// What both arms showed since the last block of evidence.
     pending: Option<Pending>,
+    /// An improvement was proven once; people were told, and proof does not lapse.
+    is_confirmed: bool,
 }
 
 /// How looks become blocks.
@@ -98,6 +106,7 @@ impl Record {
             latest_control: None,
             told: None,
             pending: None,
+            is_confirmed: false,
         }
     }
 
@@ -169,7 +178,12 @@ impl Record {
                 safe_ratio: pace.safe_ratio,
                 pod_incident: pace.pod_incident,
             };
-            self.test.observe(&setting, &Block { control: &control, canary: &canary, span });
+            // Of an improvement it is asked whether the old version is worse: the same test with the arms exchanged.
+            let block = match check.aim {
+                Aim::Guard => Block { control: &control, canary: &canary, span },
+                Aim::Improvement => Block { control: &canary, canary: &control, span },
+            };
+            self.test.observe(&setting, &block);
         }
     }
 
@@ -221,9 +235,13 @@ impl Record {
     pub(super) fn told(&self, check: &Check, log_threshold: f64, pace: Pace) -> Evidence {
         let mut evidence = self.evidence(log_threshold);
         if let Some((estimate, interval)) = self.test.effect() {
+            let (estimate, interval) = match check.aim {
+                Aim::Guard => (estimate, interval),
+                Aim::Improvement => intended::turned(check, estimate, interval),
+            };
             (evidence.effect, evidence.interval) = (Some(estimate), Some(interval));
         }
-        if !evidence.is_conclusive() && !evidence.is_shown_safe() {
+        if check.aim == Aim::Guard && !evidence.is_conclusive() && !evidence.is_shown_safe() {
             let Compared { control, canary, lasted, .. } = self.compared;
             let of_stage = Evidence { control, canary, ..evidence };
             let foreseen = self.load(check, pace).map(|load| {
@@ -238,7 +256,7 @@ impl Record {
     /// counts nothing.
     pub(super) fn outlook(&self, check: &Check, log_threshold: f64, pace: Pace, lasts: Duration) -> Option<Outlook> {
         let Compared { control, canary, lasted, .. } = self.compared;
-        if control.total == 0 || canary.total == 0 {
+        if check.aim == Aim::Improvement || control.total == 0 || canary.total == 0 {
             return None;
         }
         let load = self.load(check, pace)?.seen(control, canary, lasted);
@@ -255,17 +273,23 @@ impl Record {
         criterion.among_pods(&self.calibration, self.compared.canary_pods)
     }
 
-    /// What else stands out in its data.
-    pub(super) fn concern(&self) -> Option<Concern> {
-        self.test.concern()
+    /// What else stands out in its data. Of an improvement the test looks at the old version's pods, which are nobody's
+    /// concern.
+    pub(super) fn concern(&self, check: &Check) -> Option<Concern> {
+        self.test.concern().filter(|_| check.aim == Aim::Guard)
     }
 
     /// A concern that people have not been told of: each is told once, until another takes its place.
-    pub(super) fn new_concern(&mut self) -> Option<Concern> {
-        let concern = self.test.concern()?;
+    pub(super) fn new_concern(&mut self, check: &Check) -> Option<Concern> {
+        let concern = self.concern(check)?;
         let is_known = self.told.as_ref().is_some_and(|told| told.subject() == concern.subject());
         self.told = Some(concern.clone());
         (!is_known).then_some(concern)
+    }
+
+    /// Whether its evidence against the canary reaches this, as a logarithm.
+    pub(super) fn leans(&self, check: &Check, log_threshold: f64) -> bool {
+        check.aim == Aim::Guard && self.log_e_value() >= log_threshold
     }
 
     /// The logarithm of its e-value.
@@ -273,10 +297,12 @@ impl Record {
         self.test.log_e_value()
     }
 
-    /// `is_proof`: its share of the rollout's evidence is proof against the canary.
-    pub(super) fn finding(&self, evidence: &Evidence, is_proof: bool) -> Finding {
+    /// `is_proof`: its share of the rollout's evidence is proof against the canary. Proof of an improvement is not.
+    pub(super) fn finding(&self, check: &Check, evidence: &Evidence, is_proof: bool) -> Finding {
         match &self.latest {
-            _ if is_proof => Finding::Degraded,
+            _ if is_proof && check.aim == Aim::Guard => Finding::Degraded,
+            Some(Ok(_)) if check.aim == Aim::Improvement && (is_proof || self.is_confirmed) => Finding::Healthy,
+            Some(Ok(_)) if check.aim == Aim::Improvement => Finding::Inconclusive,
             None | Some(Err(_)) => Finding::NoData,
             Some(Ok(_)) if evidence.log_e_value >= LEANING_LOG_E_VALUE => Finding::Inconclusive,
             Some(Ok(_)) if self.canary.total == 0 => Finding::Inconclusive,
@@ -284,15 +310,61 @@ impl Record {
         }
     }
 
+    /// What has come of an intended effect so far; `None` for a check that guards.
+    pub(super) fn intended(&self, check: &Check) -> Option<Intended> {
+        match check.aim {
+            Aim::Guard => None,
+            Aim::Improvement if self.is_confirmed => Some(Intended::Confirmed),
+            Aim::Improvement => Some(intended::of_test(check, self.test.effect())),
+        }
+    }
+
+    /// Whether an intended effect is proven that people have not been told of.
+    pub(super) fn is_newly_confirmed(&mut self, check: &Check, is_proof: bool) -> bool {
+        let is_new = check.aim == Aim::Improvement && is_proof && !self.is_confirmed;
+        self.is_confirmed |= is_new;
+        is_new
+    }
+
+    /// What a model is told of the check.
+    pub(super) fn brief(&self, check: &Check, id: CheckId, weighed: Weighed, pace: Pace) -> CheckBrief {
+        let evidence = self.told(check, weighed.log_threshold, pace);
+        let finite = |number: Option<f64>| number.filter(|number| number.is_finite());
+        CheckBrief {
+            check: id,
+            kind: Text::new(check.sli.kind()),
+            origin: check.origin,
+            weight: check.weight,
+            aim: check.aim,
+            direction: check.direction,
+            ratio_max: check.ratio_max,
+            finding: self.finding(check, &evidence, weighed.is_proof),
+            log_e_value: evidence.log_e_value,
+            log_threshold: evidence.log_threshold,
+            log_e_safe: evidence.log_e_safe,
+            effect: finite(evidence.effect),
+            interval: evidence.interval.filter(|interval| interval.low.is_finite() && interval.high.is_finite()),
+            more_seconds: finite(evidence.more_seconds),
+            control: self.control,
+            canary: self.canary,
+            this_stage: self.this_stage,
+            recent: self.recent(),
+        }
+    }
+
+    fn recent(&self) -> Counts {
+        self.recent.iter().fold(Counts::default(), |sum, counts| sum.plus(*counts))
+    }
+
     /// The facts for judge and rails.
     pub(super) fn facts<'a>(&'a self, check: &'a Check, weighed: Weighed) -> CheckFacts<'a> {
         let evidence = self.evidence(weighed.log_threshold);
         CheckFacts {
             check,
-            finding: self.finding(&evidence, weighed.is_proof),
+            finding: self.finding(check, &evidence, weighed.is_proof),
             evidence,
             latest: self.latest.as_ref(),
-            recent: self.recent.iter().fold(Counts::default(), |sum, counts| sum.plus(*counts)),
+            recent: self.recent(),
             this_stage: self.this_stage,
         }
     }

@@ -2,6 +2,7 @@
 //! done that was not confirmed.
 
 use super::{
+    advising::Counsel,
     desk::Desk,
     phase::{Goal, Phase},
     state::Rollout,
@@ -16,6 +17,7 @@ impl Rollout {
         if self.listening_since.is_some() {
             self.listening_since = Some(desk.now);
         }
+        self.counsel.restarted(desk.now);
         match self.phase.clone() {
             Phase::Queued | Phase::AwaitingRevision { .. } | Phase::Done(_) | Phase::Quarantined { .. } => {}
             Phase::Drafting(_) => self.begin(desk),
@@ -27,6 +29,7 @@ impl Rollout {
             Phase::Baking if self.exposure.is_none() && desk.policy.autonomy != Autonomy::Observe => {
                 (self.stage, self.listening_since) = (None, None);
                 self.entered.clear();
+                self.counsel = Counsel::default();
                 self.records.iter_mut().for_each(super::record::Record::stage_began);
                 self.phase = Phase::Ready { since: desk.now };
                 self.restore(desk);

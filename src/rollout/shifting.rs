@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::{
+    advising::Counsel,
     deciding::Asking,
     desk::Desk,
     event::{Effect, ShiftError},
@@ -65,6 +66,7 @@ impl Rollout {
                 self.entered.truncate(stage);
                 self.entered.push(desk.now);
                 self.patience_from = desk.now;
+                self.counsel = Counsel::default();
                 self.records.iter_mut().for_each(super::record::Record::stage_began);
                 self.hold(desk);
                 let everyone = if self.at_last_stage() { ", everyone" } else { "" };

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use super::{
-    CheckView, Fleet, FleetView, Policy, RolloutView, ServicePolicy, Sight, StageView,
+    CheckView, Fleet, FleetView, Policy, RolloutView, ServicePolicy, Sight, StageView, TrialView,
     phase::{Goal, Phase},
     record::{self, Pace, Record, Weighed},
     state::Rollout,
 };
 use crate::{
-    domain::{Check, RolloutId, WayBack},
+    domain::{Check, Origin, RolloutId, Timestamp, WayBack},
+    plan::{Standing, Tried},
     stats::planning::{Foreseen, Outlook},
 };
 
@@ -27,18 +28,18 @@ impl Fleet {
             kill_switch: self.kill_switch.is_some(),
             stale_replies: self.stale_replies,
             fetching: self.intake.fetching(),
-            rollouts: shown.into_iter().map(|rollout| rollout.view(self.policy.as_deref())).collect(),
+            rollouts: shown.into_iter().map(|rollout| rollout.view(self.policy.as_deref(), self.now)).collect(),
         }
     }
 
     /// One rollout as it may be seen, if it is kept.
     pub fn view_of(&self, rollout: RolloutId) -> Option<RolloutView> {
-        self.rollouts.get(&rollout).map(|rollout| rollout.view(self.policy.as_deref()))
+        self.rollouts.get(&rollout).map(|rollout| rollout.view(self.policy.as_deref(), self.now))
     }
 }
 
 impl Rollout {
-    fn view(&self, policy: Option<&Policy>) -> RolloutView {
+    fn view(&self, policy: Option<&Policy>, now: Timestamp) -> RolloutView {
         let service = policy.and_then(|policy| policy.services.get(&self.service));
         let entering = match &self.phase {
             Phase::Shifting { goal: Goal::Enter(stage), .. } => Some(*stage),
@@ -86,7 +87,18 @@ impl Rollout {
             notes: self.plan.iter().flat_map(|plan| plan.notes()).map(ToString::to_string).collect(),
             exposures: self.exposures.clone(),
             timeline: self.timeline.clone(),
+            source: self.plan.as_ref().map(|plan| plan.source().clone()),
+            risk: self.plan.as_ref().map(|plan| plan.risk()),
+            rejected_trials: self.tried().filter(|t| t.standing == Standing::Rejected).map(trial_view).collect(),
+            uncovered: self.plan.iter().flat_map(|plan| plan.uncovered()).map(ToString::to_string).collect(),
+            usage: self.usage,
+            held_by_advice_until: self.counsel.held_until(now).filter(|_| !self.phase.is_done()),
+            explanation: self.explanation.clone(),
         }
+    }
+
+    fn tried(&self) -> impl Iterator<Item = &Tried> {
+        self.plan.iter().flat_map(|plan| plan.tried())
     }
 
     /// The word for its phase; the last stage is watched rather than baked.
@@ -114,8 +126,13 @@ impl Rollout {
             _ => None,
         };
         let checks = plan.checks().iter().zip(&self.records).zip(weighed);
+        let trial_of = |check: &Check| self.tried().find(|tried| tried.check == check.name).map(trial_view);
         checks
-            .map(|((check, record), weighed)| check_view(check, record, weighed, Pace::of(policy), bake_time))
+            .map(|((check, record), weighed)| CheckView {
+                // An operator's check is not tried; a proposed one may have borne its name.
+                trial: trial_of(check).filter(|_| check.origin != Origin::Slo),
+                ..check_view(check, record, weighed, Pace::of(policy), bake_time)
+            })
             .collect()
     }
 }
@@ -133,9 +150,12 @@ fn check_view(check: &Check, record: &Record, weighed: Weighed, pace: Pace, bake
         limit: check.limit,
         rationale: check.rationale.to_string(),
         lines: check.lines.iter().map(ToString::to_string).collect(),
-        finding: record.finding(&evidence, weighed.is_proof),
-        concern: record.concern(),
+        finding: record.finding(check, &evidence, weighed.is_proof),
+        concern: record.concern(check),
         absent: record.absent(),
+        aim: check.aim,
+        intended: record.intended(check),
+        trial: None,
         control_rate: evidence.control.rate(),
         canary_rate: evidence.canary.rate(),
         interval: evidence.interval,
@@ -153,5 +173,18 @@ fn sight(outlook: Outlook) -> Sight {
         is_blind: outlook.is_blind,
         bake_time_needed_seconds: seconds(outlook.unsafe_ratio),
         share_needed: outlook.share_needed.map(|share| share.basis_points()),
+    }
+}
+
+fn trial_view(tried: &Tried) -> TrialView {
+    TrialView {
+        check: tried.check.to_string(),
+        standing: tried.standing,
+        reason: tried.reason.word().into(),
+        detail: tried.detail.to_string(),
+        baseline: tried.baseline,
+        alarms: tried.trial.alarms,
+        rollouts: tried.trial.rollouts,
+        power: tried.power.clone(),
     }
 }

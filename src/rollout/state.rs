@@ -6,7 +6,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Moment, ServicePolicy, Stage,
+    Explanation, Moment, ServicePolicy, Stage,
+    advising::Counsel,
     desk::Desk,
     event::Effect,
     phase::{Asked, Phase},
@@ -14,8 +15,8 @@ use super::{
 };
 use crate::{
     domain::{
-        Autonomy, Change, Exposure, Notice, Objection, Outcome, RequestId, Revision, RolloutId, ServiceName, Severity,
-        Shift, Text, Timestamp, Upcoming, Verdict,
+        Aim, Autonomy, Change, Exposure, Notice, Objection, Outcome, RequestId, Revision, RolloutId, ServiceName,
+        Severity, Shift, Text, Timestamp, Upcoming, Usage, Verdict,
     },
     plan::{Plan, Rejection},
     rails::CheckFacts,
@@ -40,8 +41,11 @@ pub(super) struct Rollout {
     pub(super) plan: Option<Arc<Plan>>,
     pub(super) rejections: Vec<Rejection>,
     pub(super) records: Vec<Record>,
-    /// The ladder as it was when the rollout began: a new policy does not move the stages under a running rollout.
+    /// The ladder as it was when the rollout began, baked as long as the plan's risk asked for: a new policy does not
+    /// move the stages under a running rollout.
     pub(super) stages: Vec<Stage>,
+    /// How many times as long as configured its stages are baked.
+    pub(super) baked_times: f64,
     /// The stage whose exposure is in force.
     pub(super) stage: Option<usize>,
     /// When each stage was entered.
@@ -74,7 +78,16 @@ pub(super) struct Rollout {
     pub(super) verdict: Option<Verdict>,
     pub(super) objections: Vec<Objection>,
     pub(super) exposures: Vec<(Timestamp, u16)>,
+    /// The greatest share that ever had it, in basis points.
+    pub(super) widest_share: u16,
     pub(super) timeline: Vec<Moment>,
+    /// What a model was asked at the stage that is held.
+    pub(super) counsel: Counsel,
+    /// The open request for an explanation.
+    pub(super) narrating: Option<RequestId>,
+    pub(super) explanation: Option<Explanation>,
+    /// What models have used for it; `None` where none was asked.
+    pub(super) usage: Option<Usage>,
 }
 
 impl Rollout {
@@ -98,6 +111,7 @@ impl Rollout {
             rejections: Vec::new(),
             records: Vec::new(),
             stages,
+            baked_times: 1.0,
             stage: None,
             entered: Vec::new(),
             exposure: Exposure::none(),
@@ -118,7 +132,12 @@ impl Rollout {
             verdict: None,
             objections: Vec::new(),
             exposures: Vec::new(),
+            widest_share: 0,
             timeline: Vec::new(),
+            counsel: Counsel::default(),
+            narrating: None,
+            explanation: None,
+            usage: None,
         };
         rollout.note(now, opening);
         rollout
@@ -173,7 +192,9 @@ impl Rollout {
             | Outcome::Superseded
             | Outcome::Cancelled => String::new(),
         };
+        self.sum_up_intended(desk);
         self.announce(desk, severity, format!("{outcome}: {}{settle}", why.as_ref()));
+        self.ask_explanation(outcome, why.as_ref(), desk);
     }
 
     /// An exposure was read back.
@@ -182,6 +203,7 @@ impl Rollout {
             self.exposures.remove(1);
         }
         self.exposures.push((now, exposure.share.basis_points()));
+        self.widest_share = self.widest_share.max(exposure.share.basis_points());
         self.exposure = exposure;
     }
 
@@ -197,12 +219,13 @@ impl Rollout {
         }
     }
 
-    /// The facts of each check, for judge and rails.
+    /// The facts of each check that guards, for judge and rails.
     pub(super) fn facts(&self, alpha: f64) -> Vec<CheckFacts<'_>> {
         let Some(plan) = &self.plan else { return Vec::new() };
         let weighed = record::weigh(plan.checks(), &self.records, alpha);
         let checks = plan.checks().iter().zip(&self.records).zip(weighed);
-        checks.map(|((check, record), weighed)| record.facts(check, weighed)).collect()
+        let guards = checks.filter(|((check, _), _)| check.aim == Aim::Guard);
+        guards.map(|((check, record), weighed)| record.facts(check, weighed)).collect()
     }
 
     /// The statistics take in what was added up so far: the traffic split changes.
@@ -279,6 +302,7 @@ impl Rollout {
             }
             Phase::Draining { until } => next("the canary's traffic has ended, or a person is called".into(), *until),
             Phase::Baking => {
+                let out_of_patience = self.patience_from + self.patience(policy);
                 let held_since = self.entered.last().copied().unwrap_or(self.opened);
                 let mut baked = held_since + self.stages.get(self.stage?)?.bake_time;
                 if self.at_last_stage() {
@@ -291,13 +315,13 @@ impl Rollout {
                 let people_promote = policy.autonomy < Autonomy::Auto && ahead.is_some();
                 match ahead {
                     _ if people_promote && self.measured_through >= baked => {
-                        next("taken back unless a person promotes it".into(), self.patience_from + policy.patience)
+                        next("taken back unless a person promotes it".into(), out_of_patience)
                     }
                     Some(stage) if people_promote => {
                         next(format!("a person may promote it to {} if it stays healthy", stage.exposure), baked)
                     }
                     _ if self.measured_through >= baked => {
-                        next("taken back unless it comes to a verdict".into(), self.patience_from + policy.patience)
+                        next("taken back unless it comes to a verdict".into(), out_of_patience)
                     }
                     Some(stage) => next(format!("promoted to {} if it stays healthy", stage.exposure), baked),
                     None => next("done if it stays healthy".into(), baked),

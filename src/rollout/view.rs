@@ -2,9 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{
-    Autonomy, Concern, Evidence, Finding, HardLimit, Interval, Objection, Origin, Outcome, RolloutId, ServiceName,
-    Timestamp, Upcoming, Verdict, Weight,
+use super::{Explanation, Intended};
+use crate::{
+    domain::{
+        Aim, Autonomy, Concern, Evidence, Finding, HardLimit, Interval, Objection, Origin, Outcome, Risk, RolloutId,
+        ServiceName, Timestamp, Upcoming, Usage, Verdict, Weight,
+    },
+    plan::{Baseline, Power, Source, Standing},
 };
 
 /// The whole fleet.
@@ -82,6 +86,27 @@ pub struct RolloutView {
     pub exposures: Vec<(Timestamp, u16)>,
     /// What happened, oldest first.
     pub timeline: Vec<Moment>,
+    /// Who made the plan: a model, rules, or rules because a model could not be used; `None` before there is one.
+    #[serde(default)]
+    pub source: Option<Source>,
+    /// How risky the change is taken to be; `None` before there is a plan.
+    #[serde(default)]
+    pub risk: Option<Risk>,
+    /// Proposed checks that were tried on the past and did not come into the plan.
+    #[serde(default)]
+    pub rejected_trials: Vec<TrialView>,
+    /// Files of the diff that nobody looked at, strangers' words.
+    #[serde(default)]
+    pub uncovered: Vec<String>,
+    /// What models have used for it; `None` where none was asked.
+    #[serde(default)]
+    pub usage: Option<Usage>,
+    /// Until when a model's advice keeps a promotion waiting, if it does.
+    #[serde(default)]
+    pub held_by_advice_until: Option<Timestamp>,
+    /// How it ended in a model's words, which may be wrong.
+    #[serde(default)]
+    pub explanation: Option<Explanation>,
 }
 
 /// One step of the ladder.
@@ -136,6 +161,36 @@ pub struct CheckView {
     pub canary_rate: Option<f64>,
     /// A range for the ratio of the two, where the test gives one.
     pub interval: Option<Interval>,
+    /// What it looks for.
+    #[serde(default)]
+    pub aim: Aim,
+    /// What has come of the intended effect; `None` for a check that guards.
+    #[serde(default)]
+    pub intended: Option<Intended>,
+    /// How it fared on the service's past; `None` where it was not tried.
+    #[serde(default)]
+    pub trial: Option<TrialView>,
+}
+
+/// How a proposed check fared on the service's past.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TrialView {
+    /// The check's name as proposed.
+    pub check: String,
+    /// What it may do since.
+    pub standing: Standing,
+    /// Why, as a word of a closed list.
+    pub reason: String,
+    /// In words; empty where there is nothing to say.
+    pub detail: String,
+    /// What its SLI's past was like.
+    pub baseline: Option<Baseline>,
+    /// In how many rollouts in which nothing had changed it would have rolled back.
+    pub alarms: u32,
+    /// How many such rollouts it was tried on.
+    pub rollouts: u32,
+    /// What it can see, stage after stage.
+    pub power: Vec<Power>,
 }
 
 /// What a check can see at the stage that is held, at the traffic that the stage has.

@@ -8,6 +8,7 @@
 pub mod scenario;
 pub mod watch;
 
+mod model;
 mod service;
 mod traffic;
 mod world;

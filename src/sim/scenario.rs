@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
+use super::model;
 use crate::{
     domain::{
         Aim, Autonomy, Catalogue, CatalogueEntry, Change, Check, CheckName, Command, Direction, Exposure, FileTouched,
@@ -82,7 +83,10 @@ impl Scenario {
     pub fn from_seed(seed: u64) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
         let services = rng.random_range(1..=2);
-        let policy = policy(services, &mut rng);
+        let mut policy = policy(services, &mut rng);
+        if rng.random_bool(0.5) {
+            model::asked_by_all(&mut policy, &mut rng);
+        }
         let faults_end = BEGINNING + MINUTE * 120;
         let mut changes = BTreeMap::new();
         let mut agenda = Vec::new();

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::domain::{
-    Arm, Check, Command, Counts, Exposure, Measurement, Origin, RolloutId, Shift, Tally, WayBack, Weight,
+    Action, Arm, Check, Command, Counts, Exposure, Measurement, Origin, RolloutId, Shift, Tally, WayBack, Weight,
 };
 
 /// What the oracle knows of one rollout.
@@ -17,6 +17,19 @@ struct Seen {
     one_way: bool,
     rollback_asked: bool,
     ended: bool,
+}
+
+/// What a model has just said of one rollout.
+#[derive(Clone, Debug)]
+pub struct Told {
+    /// The rollout.
+    pub rollout: RolloutId,
+    /// What it recommends.
+    pub action: Action,
+    /// Whether the service lets it break ties.
+    pub may_break_ties: bool,
+    /// Whether a check leans against the canary at the service's lesser evidence.
+    pub leans: bool,
 }
 
 /// Watches one world.
@@ -62,6 +75,27 @@ impl Watch {
                 seen.breached |= counts.total >= limit.total_min
                     && counts.bad >= limit.bad_min
                     && counts.bad as f64 > limit.bad_share_max * counts.total as f64;
+            }
+        }
+    }
+
+    /// Traffic is asked to move, and `unadvised` is what a fleet in the same state that no model ever advised asks of it.
+    /// Says what is wrong with the difference, if anything.
+    pub fn asked_beside(shift: &Shift, unadvised: &[Shift], told: Option<&Told>) -> Result<(), String> {
+        let of_rollout = || unadvised.iter().filter(|other| other.rollout == shift.rollout);
+        if of_rollout().any(|other| other.to == shift.to) {
+            return Ok(());
+        }
+        let told = told.filter(|told| told.rollout == shift.rollout);
+        let stays = of_rollout().all(|other| !shift.to.exceeds(&other.to)) && !shift.to.exceeds(&shift.from);
+        match told {
+            Some(told) if told.action == Action::Expand && told.may_break_ties && shift.to.exceeds(&shift.from) => {
+                Ok(())
+            }
+            Some(told) if told.action == Action::RollBack && told.leans && shift.to.is_none() => Ok(()),
+            Some(_) | None if stays && shift.from == shift.to => Ok(()),
+            Some(_) | None => {
+                Err(format!("{}: from {} to {} at the word of a model: {told:?}", shift.rollout, shift.from, shift.to))
             }
         }
     }

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, ops::ControlFlow, sync::Arc, time::Duration};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
 use super::{
+    model::{self, Unadvised},
     scenario::{BEGINNING, Behaviour, Faults, Scenario},
     service::{self, Drawn},
     traffic::Traffic,
@@ -12,8 +13,8 @@ use super::{
 };
 use crate::{
     domain::{
-        Arm, CheckId, Notice, Outcome, RequestId, RolloutId, ServiceName, Severity, Shift, Stamped, Text, Timestamp,
-        WayBack, Window,
+        Arm, Brief, CheckId, ModelRole, Notice, Outcome, Prose, RequestId, RolloutId, ServiceName, Severity, Shift,
+        Stamped, Text, Timestamp, WayBack, Window,
     },
     plan::{Draft, Plan},
     rollout::{self, Effect, Event, FetchError, Fleet, ShiftError, World},
@@ -32,6 +33,8 @@ pub struct Ended {
     pub restarts: u32,
     /// Pages sent.
     pub pages: u32,
+    /// Times that a model was asked for advice.
+    pub advised: u32,
     /// What each rollout went through, for whoever looks into a seed.
     pub timelines: BTreeMap<RolloutId, Vec<String>>,
     /// Each thing that must never happen and did, with its time.
@@ -65,6 +68,7 @@ fn run_world(mut world: Virtual<'_>) -> Ended {
         }
         // Everything in memory is gone: the fleet is folded from the journal, and no reply is on its way any more.
         world.killed = false;
+        world.unadvised.forget();
         world.restarts += 1;
         let mut folded = Fleet::default();
         for entry in &world.journal {
@@ -91,6 +95,11 @@ struct Virtual<'a> {
     journal: Vec<Stamped<Event>>,
     traffic: Traffic,
     watch: Watch,
+    unadvised: Unadvised,
+    /// Rollouts whose traffic was asked to move since the last batch of events.
+    moved: Vec<RolloutId>,
+    /// Pieces of advice that were asked for.
+    advised: u32,
     plans: BTreeMap<RolloutId, Arc<Plan>>,
     behaviours: BTreeMap<RolloutId, Behaviour>,
     /// The measurement that each rollout waits for: only that one is taken in.
@@ -116,6 +125,9 @@ impl<'a> Virtual<'a> {
             journal: Vec::new(),
             traffic: Traffic::default(),
             watch: Watch::default(),
+            unadvised: Unadvised::default(),
+            moved: Vec::new(),
+            advised: 0,
             plans: BTreeMap::new(),
             behaviours: BTreeMap::new(),
             measuring: BTreeMap::new(),
@@ -196,7 +208,27 @@ impl<'a> Virtual<'a> {
         self.replies(self.now, Event::Drafted { request, rollout, draft, conversation: None });
     }
 
+    fn advise(&mut self, request: RequestId, rollout: RolloutId, brief: &Brief) {
+        self.advised += 1;
+        let advice = model::advice(brief, &mut self.rng);
+        let conversation = Some(model::conversation(ModelRole::Advisor, &mut self.rng));
+        // It takes its time, and sometimes longer than it is waited for.
+        let earliest = self.now + Duration::from_secs(self.rng.random_range(0..80));
+        self.replies(earliest, Event::Advised { request, rollout, advice, conversation });
+    }
+
+    fn narrate(&mut self, request: RequestId, rollout: RolloutId) {
+        let failing = self.faults().failing;
+        let words = if self.chance(failing) { Err(Text::new("no words")) } else { Ok(Prose::new("once upon a time")) };
+        let conversation = Some(model::conversation(ModelRole::Narrator, &mut self.rng));
+        self.replies(self.now, Event::Narrated { request, rollout, words, conversation });
+    }
+
     fn shift(&mut self, request: RequestId, shift: &Shift) {
+        self.moved.push(shift.rollout);
+        if let Err(what) = self.unadvised.compare(shift) {
+            self.violation(what);
+        }
         let plan = self.plans.get(&shift.rollout).cloned();
         let checks = plan.as_ref().map_or(&[][..], |plan| plan.checks());
         let standing = match self.traffic.standing(&shift.service, self.now) {
@@ -307,6 +339,7 @@ impl<'a> Virtual<'a> {
             entries: self.journal.len(),
             restarts: self.restarts,
             pages: self.pages,
+            advised: self.advised,
             violations: self.violations,
         }
     }
@@ -341,6 +374,8 @@ impl World for Virtual<'_> {
     }
 
     fn commit(&mut self, entries: &[Stamped<Event>]) -> ControlFlow<()> {
+        self.moved.clear();
+        self.unadvised.handle(entries, &self.scenario.policy);
         for entry in entries {
             self.witnessed(entry);
             self.journal.push(entry.clone());
@@ -362,20 +397,21 @@ impl World for Virtual<'_> {
             Effect::Measure { request, rollout, service, plan, after, through, .. } => {
                 self.measure(request, rollout, &service, &plan, Window { after, through });
             }
-            // The virtual world has no model.
-            Effect::Advise { request, rollout, .. } => {
-                let advice = Err(Text::new("no model"));
-                self.replies(self.now, Event::Advised { request, rollout, advice, conversation: None });
-            }
-            Effect::Narrate { request, rollout, .. } => {
-                let words = Err(Text::new("no model"));
-                self.replies(self.now, Event::Narrated { request, rollout, words, conversation: None });
-            }
+            Effect::Advise { request, rollout, brief, .. } => self.advise(request, rollout, &brief),
+            Effect::Narrate { request, rollout, .. } => self.narrate(request, rollout),
             Effect::Announce(Notice { severity, .. }) => self.pages += u32::from(severity == Severity::Page),
         }
     }
 
     fn observe(&mut self, fleet: &Fleet) {
+        for shift in self.unadvised.missing(&self.moved) {
+            let what =
+                format!("{}: not taken back to {}, as it would be with nobody's advice", shift.rollout, shift.to);
+            self.violations.push(format!("{}: {what}", self.now));
+        }
+        if self.has_model() {
+            self.unadvised.observe(fleet);
+        }
         let open = fleet.open_rollouts();
         if open != self.open_rollouts {
             self.open_rollouts = open;
@@ -386,6 +422,10 @@ impl World for Virtual<'_> {
 }
 
 impl Virtual<'_> {
+    fn has_model(&self) -> bool {
+        self.scenario.policy.services.values().any(|service| service.model.is_some())
+    }
+
     /// A daemon that was killed at its very start would never get anywhere.
     fn killed_just_now(&self) -> bool {
         matches!(self.journal.last(), Some(Stamped { event: Event::Started { .. }, .. }))

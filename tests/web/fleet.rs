@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tollgate::{
     domain::{
-        Autonomy, Counts, Evidence, Finding, HardLimit, Interval, Notice, Objection, Origin, Outcome, RolloutId,
+        Aim, Autonomy, Counts, Evidence, Finding, HardLimit, Interval, Notice, Objection, Origin, Outcome, RolloutId,
         ServiceName, Severity, Text, Timestamp, Upcoming, Verdict, Weight,
     },
     rollout::{CheckView, FleetView, Moment, RolloutView, StageView},
@@ -61,6 +61,9 @@ pub(crate) fn check(
         control_rate: control.rate().map(short),
         canary_rate: canary.rate().map(short),
         interval: None,
+        aim: Aim::Guard,
+        intended: None,
+        trial: None,
     }
 }
 
@@ -114,6 +117,13 @@ pub(crate) fn promoted(now: Timestamp) -> RolloutView {
         notes: Vec::new(),
         exposures: vec![(at(4), 100), (at(16), 1_000), (at(31), 5_000), (at(46), 10_000)],
         timeline: moments(&[(opened, "merged by rsingh"), (at(4), "exposed to 1%"), (at(76), "promoted")]),
+        source: None,
+        risk: None,
+        rejected_trials: Vec::new(),
+        uncovered: Vec::new(),
+        usage: None,
+        held_by_advice_until: None,
+        explanation: None,
     }
 }
 
