@@ -7,7 +7,7 @@
 use std::{
     collections::BTreeSet,
     fmt,
-    sync::{Mutex, PoisonError, atomic::Ordering},
+    sync::{Arc, Mutex, OnceLock, PoisonError, atomic::Ordering},
 };
 
 use prometheus_client::{
@@ -16,8 +16,9 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::model_metrics::ModelMetrics;
+use super::model_metrics::{ModelMetrics, OwnCounts};
 use crate::{
+    agent::{Agent, Totals},
     domain::{Outcome, RolloutId, Severity, Stamped},
     rollout::{Event, FleetView},
 };
@@ -77,6 +78,7 @@ pub struct Metrics {
     kill_switch: Gauge,
     streams: Gauge,
     model: ModelMetrics,
+    agent: OnceLock<Arc<Agent>>,
     last_view: Mutex<Option<LastView>>,
 }
 
@@ -106,6 +108,7 @@ impl Metrics {
         let mut metrics = Self {
             registry,
             model,
+            agent: OnceLock::new(),
             handled: Counter::default(),
             commits: Counter::default(),
             entries: Counter::default(),
@@ -154,6 +157,12 @@ impl Metrics {
         r.register("event_streams", "Readers connected to the live stream", self.streams.clone());
     }
 
+    /// Asks this agent for its own counts from now on.
+    pub(super) fn ask(&self, agent: Arc<Agent>) {
+        // A daemon has one agent; a second is none of its own.
+        let _ = self.agent.set(agent);
+    }
+
     /// The fleet has handled `events` events.
     pub fn handled(&self, events: u64) {
         self.handled.inc_by(events);
@@ -180,6 +189,10 @@ impl Metrics {
     /// Reads what is the case from a view. Each scrape does; the daemon does so once at the start, so that what ended
     /// before is not counted and what ends before the first scrape is.
     pub fn viewed(&self, view: &FleetView) {
+        if let Some(agent) = self.agent.get() {
+            let Totals { repairs, refusals, secrets, .. } = agent.counts();
+            self.model.counted(OwnCounts { repairs, refusals, secrets });
+        }
         for phase in PHASES {
             let count = view.rollouts.iter().filter(|rollout| rollout.phase == *phase).count();
             self.rollouts.get_or_create(&ByPhase { phase }).set(signed(count));

@@ -172,28 +172,30 @@ impl ModelMetrics {
     fn begin(&self) {
         let fallbacks = Fallback::ALL.map(|why| (FALLBACK, why.word()));
         for (source, reason) in [(MODEL, ""), (CACHE, ""), (RULES, ""), (NONE, "")].into_iter().chain(fallbacks) {
-            self.plans.get_or_create(&BySource { source, reason });
+            self.plans.get_or_create(&BySource { source, reason }).inc_by(0);
         }
         for standing in STANDINGS {
             for reason in REASONS {
-                self.tried.get_or_create(&ByStanding { standing: standing_word(standing), reason: reason.word() });
+                self.tried
+                    .get_or_create(&ByStanding { standing: standing_word(standing), reason: reason.word() })
+                    .inc_by(0);
             }
         }
         for role in ROLES.map(ModelRole::word) {
             for kind in TOKEN_KINDS {
-                self.tokens.get_or_create(&ByKind { role, kind });
+                self.tokens.get_or_create(&ByKind { role, kind }).inc_by(0);
             }
             for result in [ANSWERED, FAILED] {
-                self.calls.get_or_create(&ByResult { role, result });
+                self.calls.get_or_create(&ByResult { role, result }).inc_by(0);
             }
-            self.dollars.get_or_create(&ByRole { role });
-            self.call_seconds.get_or_create(&ByRole { role });
+            self.dollars.get_or_create(&ByRole { role }).inc_by(0.0);
+            drop(self.call_seconds.get_or_create(&ByRole { role }));
         }
         for action in Action::ALL.map(Action::word).into_iter().chain([NONE]) {
-            self.advice.get_or_create(&ByAction { action });
+            self.advice.get_or_create(&ByAction { action }).inc_by(0);
         }
         for result in [ANSWERED, FAILED] {
-            self.explanations.get_or_create(&ByOutcome { result });
+            self.explanations.get_or_create(&ByOutcome { result }).inc_by(0);
         }
     }
 
@@ -358,6 +360,7 @@ mod tests {
             |micro_dollars| Usage { input_tokens: 9_000, cached_tokens: 6_000, output_tokens: 120, micro_dollars };
         let exchange = |failure: Option<Text>, micro_dollars| Exchange {
             request: Digest::new("0"),
+            question: Digest::new("0"),
             said: 2,
             finish: Text::default(),
             failure,

@@ -207,6 +207,9 @@ fn a_rule_for_paths_raises_the_risk_and_adds_checks() {
     assert_eq!(check.rationale, Text::new("changes to these paths must have it"));
 }
 
+/// A file whose list has that many elements.
+type Made<'a> = &'a dyn Fn(usize) -> String;
+
 #[test]
 fn probes_headers_and_rules_have_their_edges() {
     let probes = |count: usize| {
@@ -221,7 +224,7 @@ fn probes_headers_and_rules_have_their_edges() {
         let rule = "[[services.shop.path_rules]]\npaths = [\"a\"]\nrisk = \"high\"\n";
         least_with("#slo", &rule.repeat(count))
     };
-    let lists: [(&dyn Fn(usize) -> String, usize, &str); 3] = [
+    let lists: [(Made<'_>, usize, &str); 3] = [
         (&probes, PROBES_MAX, "services.shop.probes: has 33 probes; write at most 32"),
         (&headers, HEADERS_MAX, "services.shop.probes[0].headers: has 17 headers; write at most 16"),
         (&rules, PATH_RULES_MAX, "services.shop.path_rules: has 51 rules; write at most 50"),
