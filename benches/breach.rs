@@ -158,7 +158,13 @@ async fn main() {
         journal,
         fleet,
         clock,
-        wings: Wings { forge: Arc::new(forge.unwrap()), telemetry, actuator },
+        wings: Wings {
+            forge: Arc::new(forge.unwrap()),
+            telemetry,
+            actuator,
+            agent: None,
+            planned_by_model: Arc::default(),
+        },
         metrics: Arc::new(Metrics::new()),
     })
     .unwrap();

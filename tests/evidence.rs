@@ -29,6 +29,8 @@ fn check(kind: &str, direction: Direction) -> Check {
         "events_per_traffic" => Sli::EventsPerTraffic { events: one, traffic: other },
         "level" => Sli::Level { gauge: one },
         "mix" => Sli::Mix { counter: one, by: "route".into() },
+        "liveness" => Sli::Liveness { series: one },
+        "probe" => Sli::Probe { probe: "one".into() },
         _ => panic!("{kind} is new: say here what it measures"),
     };
     Check {

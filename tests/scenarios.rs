@@ -67,6 +67,7 @@ fn service(autonomy: Autonomy) -> ServicePolicy {
         bake_time_shown_safe: None,
         model: None,
         risk_bake: RiskBake::default(),
+        draft_within: None,
     }
 }
 fn policy(autonomy: Autonomy) -> Arc<Policy> {

@@ -1,17 +1,19 @@
 //! From a configuration to a running daemon with its web side: the one place where all rooms meet. `serve` and `demo`
 //! run exactly this.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 
 use crate::{
+    agent,
     config::{self, Config},
     daemon::{self, Clock, Handle, Metrics, Wings},
+    domain::{Revision, Selector, ServiceName, Sli, Split},
     forge::{self, GitHub},
     journal::{self, Journal},
-    telemetry::{self, scrape},
+    telemetry::{self, probe, scrape},
     traffic,
     web::{self, webhooks::Inlet},
 };
@@ -50,15 +52,22 @@ pub(super) async fn assemble(config: Config, listener: TcpListener) -> anyhow::R
         );
     }
     let clock = Clock::starting_at(fleet.now());
-    let now = {
+    let now: telemetry::Clock = {
         let clock = clock.clone();
         Arc::new(move || clock.now())
     };
     let flags = traffic::Flags::new(&flags_config(&config))?;
-    let telemetry = telemetry::build(telemetry::Config::Scrape(scrape_config(&config)), now)?;
+    let telemetry = telemetry(&config, Arc::clone(&now))?;
     let forge = GitHub::new(&github_config(&config))?;
     let metrics = Arc::new(Metrics::new());
-    let wings = Wings { forge: Arc::new(forge), telemetry, actuator: Arc::new(flags.clone()) };
+    let agent = agent(&config, now)?;
+    let wings = Wings {
+        forge: Arc::new(forge),
+        telemetry,
+        actuator: Arc::new(flags.clone()),
+        agent,
+        planned_by_model: Arc::new(config.planned_by_model.clone()),
+    };
     let service_names = config.policy.services.keys().cloned().collect();
     let parts = daemon::Parts {
         policy: Arc::new(config.policy.clone()),
@@ -132,6 +141,45 @@ fn flags_config(config: &Config) -> traffic::flags::Config {
     traffic::flags::Config { flags: config.traffic.iter().map(|(name, of)| (name.clone(), flag(of))).collect() }
 }
 
+/// Where measurements come from: the arms' own pages, and probes beside them.
+pub(super) fn telemetry(
+    config: &Config,
+    clock: telemetry::Clock,
+) -> Result<Arc<dyn telemetry::Provider>, telemetry::Error> {
+    let pages = telemetry::build(telemetry::Config::Scrape(scrape_config(config)), Arc::clone(&clock))?;
+    probe::beside(pages, probe_config(config), clock)
+}
+
+fn probe_config(config: &Config) -> probe::Config {
+    let one = |of: &config::Probe, timeout: Duration| probe::Probe {
+        path: of.path.clone(),
+        method: if of.only_head { probe::Method::Head } else { probe::Method::Get },
+        expect: of.status.iter().map(|status| *status..=*status).collect(),
+        contains: of.contains.clone(),
+        slow_above: of.slow_above,
+        timeout,
+        headers: of.headers.clone(),
+    };
+    let probes = |of: &config::Probing| probe::ServiceProbes {
+        control: of.control.clone(),
+        canary: of.canary.clone(),
+        every: of.every,
+        per_second: of.per_second,
+        probes: of.probes.iter().map(|probe| (probe.name.clone(), one(probe, of.timeout))).collect(),
+    };
+    let probed = config.telemetry.iter().filter(|(_, of)| !of.probing.probes.is_empty());
+    let services: BTreeMap<ServiceName, probe::ServiceProbes> =
+        probed.map(|(name, of)| (name.clone(), probes(&of.probing))).collect();
+    let slowest = services.values().map(|probes| probes.every).max().unwrap_or_default();
+    probe::Config { services, keep: kept(config).max(slowest.saturating_mul(2)) }
+}
+
+/// How long what was read is kept: a window older than this cannot be counted any more.
+fn kept(config: &Config) -> Duration {
+    let longest = config.policy.services.values().map(|service| service.measure_every).max().unwrap_or_default();
+    SCRAPES_KEPT_MIN.max(longest.saturating_mul(20))
+}
+
 fn scrape_config(config: &Config) -> scrape::Config {
     let arm = |arm: &config::ArmTargets| scrape::ArmTargets { urls: arm.urls.clone(), labels: arm.labels.clone() };
     let targets = |of: &config::Telemetry| scrape::ServiceTargets {
@@ -141,11 +189,62 @@ fn scrape_config(config: &Config) -> scrape::Config {
         timeout: of.timeout,
         pod_label: of.pod_label.clone(),
     };
-    let longest = config.policy.services.values().map(|service| service.measure_every).max().unwrap_or_default();
     scrape::Config {
         services: config.telemetry.iter().map(|(name, of)| (name.clone(), targets(of))).collect(),
-        keep: SCRAPES_KEPT_MIN.max(longest.saturating_mul(20)),
+        keep: kept(config),
         history: Some(scrape::History::default()),
+    }
+}
+
+/// Has the past of a service's old version kept from now on, where its pages bear a revision.
+pub(super) async fn begin_history(telemetry: &dyn telemetry::Provider, service: &ServiceName, stable: &Revision) {
+    let ask = telemetry::PastAsk {
+        service: service.clone(),
+        stable: Some(stable.clone()),
+        // It begins with the first ask for a revision, whatever is asked for.
+        sli: Sli::Liveness { series: Selector::metric("up") },
+        split: Split::default(),
+        reach: Duration::ZERO,
+    };
+    // There is nothing yet.
+    let _ = telemetry.history(ask).await;
+}
+
+/// The model, where there is one.
+fn agent(config: &Config, clock: agent::Clock) -> anyhow::Result<Option<Arc<agent::Agent>>> {
+    let Some(model) = &config.model else { return Ok(None) };
+    let agent = agent::Agent::new(model_config(model), clock)?;
+    Ok(Some(Arc::new(agent)))
+}
+
+/// How the model is reached, in the agent's words.
+pub(super) fn model_config(model: &config::Model) -> agent::Config {
+    let config::Model { azure, base_url, name, key, timeout, attempts_max, plan_within, price, limits, budget } =
+        model.clone();
+    agent::Config {
+        flavour: azure.map_or(agent::Flavour::OpenAi, |api_version| agent::Flavour::Azure { api_version }),
+        base_url,
+        model: name,
+        key,
+        timeout,
+        attempts_max,
+        price: price.map(|config::Price { input, cached_input, output }| agent::Price { input, cached_input, output }),
+        limits: agent::Limits {
+            planner_turns_max: limits.planner_turns_max,
+            advisor_turns_max: limits.advisor_turns_max,
+            tool_calls_max: limits.tool_calls_max,
+            repairs_max: limits.repairs_max,
+            output_tokens_max: limits.output_tokens_max,
+            run_tokens_max: limits.run_tokens_max,
+            diff_bytes_max: limits.diff_bytes_max,
+            plan_within,
+        },
+        budgets: agent::Budgets {
+            pull_request_tokens_max: budget.pull_request_tokens_max,
+            day_tokens_max: budget.day_tokens_max,
+            pull_request_micro_dollars_max: budget.pull_request_micro_dollars_max,
+            day_micro_dollars_max: budget.day_micro_dollars_max,
+        },
     }
 }
 

@@ -1,4 +1,7 @@
-//! `check-config`: says OK, or everything that is wrong at once. It starts nothing and asks nobody.
+//! `check-config`: says OK, or everything that is wrong at once. It starts nothing, and asks nobody unless it is told to
+//! (`--online`).
+
+mod online;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -10,16 +13,24 @@ pub(super) struct Args {
     /// The configuration file
     #[arg(default_value = "tollgate.toml")]
     file: PathBuf,
+    /// Also ask the model, GitHub and each page of metrics once, and say what is wrong with each
+    #[arg(long)]
+    online: bool,
 }
 
-pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let read = config::load(&args.file, &super::environment);
     let told = config::check(&read, &args.file.display().to_string());
-    if read.is_ok() {
-        print!("{told}");
-        Ok(ExitCode::SUCCESS)
-    } else {
+    let Ok(config) = read else {
         eprint!("{told}");
-        Ok(ExitCode::from(super::BAD_CONFIG))
+        return Ok(ExitCode::from(super::BAD_CONFIG));
+    };
+    print!("{told}");
+    if !args.online {
+        return Ok(ExitCode::SUCCESS);
     }
+    let findings = online::look(&config).await;
+    print!("{}", online::render(&findings));
+    let is_fine = !findings.iter().any(|finding| finding.state == online::State::Failed);
+    Ok(if is_fine { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -9,6 +9,7 @@ pub mod client;
 pub mod command;
 pub mod demo;
 mod journal;
+mod metrics;
 mod plan;
 mod serve;
 pub mod status;
@@ -41,6 +42,8 @@ enum Command {
     Plan(plan::Args),
     /// Say whether a configuration is right, or everything that is wrong with it
     CheckConfig(check_config::Args),
+    /// Look up what a service's metrics are
+    Metrics(metrics::Args),
     /// Show the rollouts of a running daemon
     Status(status::Args),
     /// Follow a running daemon
@@ -83,7 +86,8 @@ pub fn run(cli: Cli) -> ExitCode {
             Command::Demo(args) => demo::run(args).await,
             Command::Serve(args) => serve::run(args).await,
             Command::Plan(args) => plan::run(args).await,
-            Command::CheckConfig(args) => check_config::run(&args),
+            Command::CheckConfig(args) => check_config::run(args).await,
+            Command::Metrics(args) => metrics::run(args).await,
             Command::Status(args) => status::run(args).await,
             Command::Watch(args) => watch::run(args).await,
             Command::Calibrate(args) => calibrate::run(&args),

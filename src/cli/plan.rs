@@ -1,22 +1,36 @@
 //! `plan`: the checks that a diff or a pull request would get, with the reasons, and what was refused; at a known traffic
 //! also what each stage could see.
+//!
+//! Where the service's changes are planned by a model, it is asked, as the daemon would; `--no-model` asks nobody, and
+//! `--replay` lets a recorded conversation answer in its place.
 
+mod drafting;
 mod outlook;
+mod told;
 
 use std::{io::Read, path::PathBuf, process::ExitCode};
 
 use anyhow::Context;
 
 use crate::{
-    domain::{Diff, Repository, ServiceName, WayBack},
+    domain::{Change, Diff, FileTouched, Person, Repository, Revision, ServiceName, Text, Usage},
     forge::{self, GitHub},
     plan::{self, Admission},
     rollout::ServicePolicy,
     stats,
 };
 
-use self::outlook::{BadRate, Named, RequestsPerSecond, StageOutlook};
+use self::{
+    drafting::{Drafted, Planner},
+    outlook::{BadRate, Named, RequestsPerSecond, StageOutlook},
+};
 use super::assemble;
+
+/// Who is said to have written what comes from a file, and what it is called.
+const NOBODY: &str = "nobody";
+const UNTITLED: &str = "a diff from a file";
+/// The revision of what has none.
+const NO_REVISION: &str = "0000000";
 
 /// What was typed.
 #[derive(Debug, clap::Args)]
@@ -28,12 +42,27 @@ pub(super) struct Args {
     /// A pull request, as `owner/name#12`
     #[arg(long, group = "change")]
     pull_request: Option<String>,
+    /// The diff's title, as the pull request would have it
+    #[arg(long, requires = "diff")]
+    title: Option<String>,
     /// The service; needed when several are configured
     #[arg(long)]
     service: Option<String>,
     /// The configuration file
     #[arg(long, short, env = "TOLLGATE_CONFIG", default_value = "tollgate.toml")]
     config: PathBuf,
+    /// Ask no model, whatever is configured
+    #[arg(long)]
+    no_model: bool,
+    /// Write the conversation with the model to this file
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["no_model", "replay"])]
+    record: Option<PathBuf>,
+    /// Let the conversation in this file answer; no model is asked
+    #[arg(long, value_name = "FILE", conflicts_with = "no_model")]
+    replay: Option<PathBuf>,
+    /// The revision that everyone has, where pages of metrics bear it: proposed checks are tried on its past
+    #[arg(long, value_name = "REVISION", value_parser = revision)]
+    stable: Option<Revision>,
     /// Requests of the service in a second: says what each stage could see. `NAME=N` for a check that sees fewer
     #[arg(long, value_name = "[CHECK=]N")]
     requests_per_second: Vec<Named<RequestsPerSecond>>,
@@ -45,11 +74,21 @@ pub(super) struct Args {
     json: bool,
 }
 
+fn revision(text: &str) -> Result<Revision, String> {
+    text.parse()
+}
+
 /// What is written as JSON.
 #[derive(serde::Serialize)]
 struct Written<'a> {
     #[serde(flatten)]
-    admission: Admission,
+    admission: &'a Admission,
+    /// What a model used; left out where none was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<Usage>,
+    /// How a replay differed from its record.
+    #[serde(skip_serializing_if = "<[Text]>::is_empty")]
+    differences: &'a [Text],
     #[serde(skip_serializing_if = "Option::is_none")]
     stages: Option<Vec<StageOutlook<'a>>>,
 }
@@ -60,22 +99,51 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         Err(code) => return Ok(code),
     };
     let (name, service) = choose(&config.policy.services, args.service.as_deref())?;
-    let diff = match (&args.diff, &args.pull_request) {
-        (Some(path), _) => read_diff(path)?,
+    let github = GitHub::new(&assemble::github_config(&config))?;
+    let (change, diff) = match (&args.diff, &args.pull_request) {
+        (Some(path), _) => {
+            let diff = read_diff(path)?;
+            (change_of(&diff, service, args.title.as_deref())?, diff)
+        }
         (None, Some(pull_request)) => {
             let (repository, number) = parse_pull_request(pull_request)?;
-            GitHub::new(&assemble::github_config(&config))?.diff(&repository, number).await?
+            let (change, diff) =
+                tokio::try_join!(github.change(&repository, number), github.diff(&repository, number))?;
+            (change, diff)
         }
         (None, None) => anyhow::bail!("name a --diff or a --pull-request"),
     };
-    let draft = plan::heuristic_draft(&diff, &service.bounds.catalogue);
-    let admission =
-        plan::admit(draft, &service.bounds, plan::Touched::NOTHING, &stats::served(), |_| plan::Trial::default());
+    let files = change.files.clone();
+    let files_cut = change.files_cut;
+    let planner = Planner {
+        config: &config,
+        name,
+        service,
+        // A diff from a file is of no revision that GitHub could show a file of.
+        forge: args.pull_request.is_some().then_some(github),
+        stable: args.stable.clone(),
+    };
+    let Drafted { draft, conversation, differences } = match &args.replay {
+        Some(record) => planner.replayed(record, change, diff).await?,
+        None if args.no_model => Drafted::by_rules(&diff, service),
+        None => planner.drafted(change, diff).await?,
+    };
+    if let Some(record) = &args.record {
+        drafting::write(record, conversation.as_ref(), name)?;
+    }
+    let touched = plan::Touched { files: &files, cut: files_cut };
+    let admission = plan::admit(draft, &service.bounds, touched, &stats::served(), |_| plan::Trial::default());
     let stages = outlook::of(service, admission.plan.checks(), &args.requests_per_second, &args.bad_rate)?;
+    let usage = conversation.as_ref().map(|conversation| conversation.usage());
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&Written { admission, stages })?);
+        let written = Written { admission: &admission, usage, differences: &differences, stages };
+        println!("{}", serde_json::to_string_pretty(&written)?);
     } else {
-        print!("{}{}", render(name, &admission), stages.as_deref().map(outlook::render).unwrap_or_default());
+        let told = told::Told { service: name, admission: &admission, conversation: conversation.as_ref() };
+        print!("{}{}", told::render(&told), stages.as_deref().map(outlook::render).unwrap_or_default());
+        for difference in &differences {
+            eprintln!("replay: {difference}");
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -97,6 +165,27 @@ fn choose<'a>(
     }
 }
 
+/// What a diff from a file would be as a change.
+fn change_of(diff: &Diff, service: &ServicePolicy, title: Option<&str>) -> anyhow::Result<Change> {
+    let revision: Revision = NO_REVISION.parse().map_err(anyhow::Error::msg)?;
+    let touched = |file: &crate::domain::FileDiff| FileTouched {
+        path: file.path.clone(),
+        previous_path: file.previous_path.clone(),
+        kind: file.kind,
+    };
+    Ok(Change {
+        repository: service.repository.clone(),
+        pull_request: 0,
+        title: Text::new(title.unwrap_or(UNTITLED)),
+        author: Person(Text::new(NOBODY)),
+        merged_by: None,
+        base: revision.clone(),
+        revision,
+        files: diff.files.iter().map(touched).collect(),
+        files_cut: diff.cut,
+    })
+}
+
 fn read_diff(path: &PathBuf) -> anyhow::Result<Diff> {
     let mut bytes = Vec::new();
     if path.as_os_str() == "-" {
@@ -111,41 +200,4 @@ fn parse_pull_request(text: &str) -> anyhow::Result<(Repository, u64)> {
     let form = || format!("`{text}` is no pull request: write `owner/name#12`");
     let (repository, number) = text.split_once('#').with_context(form)?;
     Ok((repository.parse().map_err(anyhow::Error::msg)?, number.parse().with_context(form)?))
-}
-
-fn render(service: &ServiceName, admission: &Admission) -> String {
-    use std::fmt::Write;
-    let mut text = String::new();
-    let plan = &admission.plan;
-    // Writing into a string cannot fail.
-    let _ = writeln!(text, "Plan for {service}: {} checks\n", plan.checks().len());
-    for check in plan.checks() {
-        let origin = format!("{:?}, {:?}", check.origin, check.weight).to_lowercase();
-        let _ = writeln!(text, "  {} ({origin})", check.name);
-        let _ = writeln!(text, "      measures   {}", check.sli);
-        let _ = writeln!(text, "      tolerates  {} times the old version's", check.ratio_max);
-        if let Some(limit) = check.limit {
-            let _ = writeln!(text, "      hard limit {}% bad", limit.bad_share_max * 100.0);
-        }
-        let _ = writeln!(text, "      because    {}", check.rationale);
-        if !check.lines.is_empty() {
-            let lines: Vec<String> = check.lines.iter().map(ToString::to_string).collect();
-            let _ = writeln!(text, "      rests on   {}", lines.join(", "));
-        }
-    }
-    match plan.way_back() {
-        WayBack::Open => {
-            let _ = writeln!(text, "\nIt can be rolled back.");
-        }
-        WayBack::OneWay { why, .. } => {
-            let _ = writeln!(text, "\nOne-way: {why}. It would be held and a person called, not rolled back.");
-        }
-    }
-    for note in plan.notes() {
-        let _ = writeln!(text, "Note: {note}");
-    }
-    for rejection in &admission.rejections {
-        let _ = writeln!(text, "Refused: {}: {}", rejection.check, rejection.why);
-    }
-    text
 }

@@ -8,7 +8,7 @@ use reqwest::Url;
 use super::{
     default,
     key::{Key, shown},
-    meant::{ArmTargets, Flag, FlagValue, Telemetry},
+    meant::{ArmTargets, Flag, FlagValue, Probing, Telemetry},
     reading::{Reading, WordForm, in_words},
     written,
 };
@@ -64,7 +64,7 @@ impl Reading<'_> {
             let fix = "write other urls, or a label in both arms that differs, such as labels = { revision = \"{revision}\" }";
             self.problems.add(&canary_key, what, fix);
         }
-        Telemetry { interval, timeout, pod_label, control, canary }
+        Telemetry { interval, timeout, pod_label, control, canary, probing: Probing::default() }
     }
 
     /// The name of a label that may be left out.
@@ -130,7 +130,7 @@ pub(super) fn http_url(text: &str) -> Option<Url> {
 }
 
 /// What is wrong with the address of a page, if anything is.
-fn wrong_with(url: &str) -> Option<&'static str> {
+pub(super) fn wrong_with(url: &str) -> Option<&'static str> {
     if url.len() > URL_BYTES_MAX {
         return Some("is too long");
     }

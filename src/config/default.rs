@@ -87,3 +87,32 @@ pub(super) const SCRAPE_INTERVAL: SpanRule = span(seconds(15), TICK, seconds(10 
 pub(super) const SCRAPE_TIMEOUT: SpanRule = span(seconds(5), TICK, seconds(MINUTE));
 /// A slow request is one somewhere between a millisecond and an hour.
 pub(super) const SLOW_ABOVE: SpanRule = span(Duration::ZERO, Duration::from_millis(1), seconds(HOUR));
+
+pub(super) const MODEL_TIMEOUT: SpanRule = span(seconds(MINUTE), seconds(1), seconds(10 * MINUTE));
+pub(super) const MODEL_ATTEMPTS_MAX: CountRule = count(3, 1..=10);
+pub(super) const PLAN_WITHIN: SpanRule = span(seconds(3 * MINUTE), seconds(5), seconds(30 * MINUTE));
+/// Dollars for a million tokens; dearer than any model there is.
+pub(super) const PRICE_MOST: f64 = 10_000.0;
+/// Dollars of one budget.
+pub(super) const BUDGET_MOST: f64 = 1_000_000.0;
+pub(super) const PLANNER_TURNS_MAX: CountRule = count(6, 1..=20);
+pub(super) const ADVISOR_TURNS_MAX: CountRule = count(2, 1..=10);
+pub(super) const TOOL_CALLS_MAX: CountRule = count(20, 1..=100);
+pub(super) const REPAIRS_MAX: CountRule = count(2, 0..=10);
+pub(super) const OUTPUT_TOKENS_MAX: CountRule = count(4_000, 256..=100_000);
+pub(super) const RUN_TOKENS_MAX: CountRule = count(200_000, 1_000..=10_000_000);
+pub(super) const DIFF_BYTES_MAX: CountRule = count(48_000, 1_000..=1_000_000);
+pub(super) const PULL_REQUEST_TOKENS_MAX: CountRule = count(400_000, 1_000..=1_000_000_000);
+pub(super) const DAY_TOKENS_MAX: CountRule = count(10_000_000, 1_000..=1_000_000_000_000);
+pub(super) const LEAN_ALPHA: f64 = 0.05;
+pub(super) const ADVISE_WITHIN: SpanRule = span(seconds(MINUTE), seconds(1), seconds(10 * MINUTE));
+pub(super) const RISK_BAKE_MEDIUM: f64 = 1.0;
+pub(super) const RISK_BAKE_HIGH: f64 = 2.0;
+pub(super) const RISK_BAKE_MOST: f64 = 20.0;
+
+pub(super) const PROBE_STATUS: u16 = 200;
+pub(super) const PROBE_SLOW_ABOVE: SpanRule = span(seconds(1), Duration::from_millis(1), seconds(MINUTE));
+pub(super) const PROBE_EVERY: SpanRule = span(seconds(5), TICK, seconds(10 * MINUTE));
+pub(super) const PROBES_PER_SECOND: CountRule = count(10, 1..=100);
+pub(super) const PROBE_TIMEOUT: SpanRule = span(seconds(5), TICK, seconds(MINUTE));
+pub(super) const PATH_RULE_RATIONALE: &str = "changes to these paths must have it";

@@ -1,6 +1,9 @@
 //! All services together: how many there are, and what no two of them may share.
 
-use std::collections::{BTreeMap, btree_map::Entry};
+use std::{
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
+    time::Duration,
+};
 
 use super::{
     SERVICES_MAX, Services,
@@ -18,14 +21,16 @@ pub(super) struct Fleet {
     pub(super) policies: BTreeMap<ServiceName, ServicePolicy>,
     pub(super) telemetry: BTreeMap<ServiceName, Telemetry>,
     pub(super) traffic: BTreeMap<ServiceName, Flag>,
+    pub(super) planned_by_model: BTreeSet<ServiceName>,
 }
 
 impl Reading<'_> {
-    /// Every service that can be read.
+    /// Every service that can be read. `plan_within` is how long the model may plan; `None` where there is none.
     pub(super) fn services(
         &mut self,
         written: Option<&BTreeMap<String, written::Service>>,
         expected: Services,
+        plan_within: Option<Duration>,
     ) -> Fleet {
         let key = Key::root().name("services");
         let none = BTreeMap::new();
@@ -41,7 +46,8 @@ impl Reading<'_> {
         let mut flags: BTreeMap<String, ServiceName> = BTreeMap::new();
         for (name, service) in written.iter().take(SERVICES_MAX) {
             let key = key.name(name);
-            let Some(Service { name, policy, telemetry, flag }) = self.service(&key, name, service) else { continue };
+            let Some(service) = self.service(&key, name, service, plan_within) else { continue };
+            let Service { name, policy, telemetry, flag, is_planned_by_model } = service;
             match flags.entry(flag.key.clone()) {
                 Entry::Vacant(free) => {
                     free.insert(name.clone());
@@ -50,6 +56,9 @@ impl Reading<'_> {
                     let what = format!("service {} has the same flag: one would move the other's traffic", other.get());
                     self.problems.add(&key.name("flag").name("key"), what, "write another name");
                 }
+            }
+            if is_planned_by_model {
+                fleet.planned_by_model.insert(name.clone());
             }
             fleet.policies.insert(name.clone(), policy);
             fleet.telemetry.insert(name.clone(), telemetry);

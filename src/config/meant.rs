@@ -1,6 +1,11 @@
 //! What is meant: checked values, defaults filled in. Whoever holds one need not check again.
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    path::PathBuf,
+    time::Duration,
+};
 
 use secrecy::SecretString;
 
@@ -27,6 +32,10 @@ pub struct Config {
     pub telemetry: BTreeMap<ServiceName, Telemetry>,
     /// The flag that moves each service's traffic, no two alike. It has the same services as `policy`.
     pub traffic: BTreeMap<ServiceName, Flag>,
+    /// The language model; `None` where there is none.
+    pub model: Option<Model>,
+    /// The services whose changes the model plans; empty where there is none.
+    pub planned_by_model: BTreeSet<ServiceName>,
     /// What is logged.
     pub log: Log,
     /// What is legal and yet worth a second look, one line each.
@@ -60,7 +69,7 @@ pub struct Github {
 }
 
 /// Where one service is measured.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Telemetry {
     /// Time between scrapes; never more than the service's `measure_every`.
     pub interval: Duration,
@@ -72,6 +81,45 @@ pub struct Telemetry {
     pub control: ArmTargets,
     /// The new version.
     pub canary: ArmTargets,
+    /// Requests of our own.
+    pub probing: Probing,
+}
+
+/// The requests of our own to one service.
+#[derive(Clone, Debug, Default)]
+pub struct Probing {
+    /// Where the old version answers: schemes, hosts and ports; `{revision}` stands for its revision. At least one where
+    /// there are probes.
+    pub control: Vec<String>,
+    /// Where the new version answers.
+    pub canary: Vec<String>,
+    /// Time between two rounds.
+    pub every: Duration,
+    /// Most requests in a second.
+    pub per_second: u32,
+    /// An answer that is not there by then is bad.
+    pub timeout: Duration,
+    /// The probes, no two of one name.
+    pub probes: Vec<Probe>,
+}
+
+/// One request of our own, sent to both arms.
+#[derive(Clone, Debug)]
+pub struct Probe {
+    /// Its name, under which SLIs measure it.
+    pub name: String,
+    /// What is asked for: begins with a slash.
+    pub path: String,
+    /// Whether only the head of the answer is asked for.
+    pub only_head: bool,
+    /// Which answers are good, each 100 to 599; at least one.
+    pub status: Vec<u16>,
+    /// What a good answer holds; `None` where anything will do.
+    pub contains: Option<String>,
+    /// A slower answer is bad; never more than the timeout.
+    pub slow_above: Option<Duration>,
+    /// Headers that are sent, by lower-case name. They do not print.
+    pub headers: BTreeMap<String, SecretString>,
 }
 
 /// Where one arm is measured. `{revision}` in an address or a label's value stands for the arm's revision; there is no
@@ -120,4 +168,72 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line, for machines.
     Json,
+}
+
+/// How a language model is reached, and what it may cost.
+#[derive(Clone, Debug)]
+pub struct Model {
+    /// The version of Azure's API; `None` for everyone else's form of it.
+    pub azure: Option<String>,
+    /// The API's root, without a slash at its end. HTTPS where a key is sent, or a loopback address.
+    pub base_url: String,
+    /// Its name; with Azure the deployment's.
+    pub name: String,
+    /// What is shown as a key.
+    pub key: Option<SecretString>,
+    /// Longest time of one attempt at one call.
+    pub timeout: Duration,
+    /// Most attempts at one call, the first included.
+    pub attempts_max: u32,
+    /// Longest time of a planning.
+    pub plan_within: Duration,
+    /// What tokens cost; where it is `None`, so are the budgets of money.
+    pub price: Option<Price>,
+    /// The limits of one run.
+    pub limits: ModelLimits,
+    /// What runs may use together.
+    pub budget: ModelBudget,
+}
+
+/// What tokens cost, in millionths of a dollar for each million tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Price {
+    /// Tokens that go in.
+    pub input: u64,
+    /// Tokens that go in and were in the provider's cache.
+    pub cached_input: u64,
+    /// Tokens that come out.
+    pub output: u64,
+}
+
+/// The limits of one run of a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ModelLimits {
+    /// Most answers of the model in a planning.
+    pub planner_turns_max: u32,
+    /// Most answers of the model in an advice.
+    pub advisor_turns_max: u32,
+    /// Most calls of tools in a run.
+    pub tool_calls_max: u32,
+    /// Most wrong calls or texts that are given back to be mended.
+    pub repairs_max: u32,
+    /// Most tokens of one answer.
+    pub output_tokens_max: u32,
+    /// Most tokens of a run, in and out.
+    pub run_tokens_max: u64,
+    /// Most bytes of the diff in the first message.
+    pub diff_bytes_max: usize,
+}
+
+/// What runs of a model may use together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ModelBudget {
+    /// Most tokens for one pull request.
+    pub pull_request_tokens_max: u64,
+    /// Most tokens in a day, by UTC.
+    pub day_tokens_max: u64,
+    /// Most millionths of a dollar for one pull request.
+    pub pull_request_micro_dollars_max: Option<u64>,
+    /// Most millionths of a dollar in a day, by UTC.
+    pub day_micro_dollars_max: Option<u64>,
 }

@@ -3,7 +3,7 @@
 //! # Two steps
 //! `written` is the file exactly as typed; [`Config`] is what is meant by it, checked and complete. Between them a file
 //! passes three readers: `toml` parses it, `form` holds it against the schema of what can be written, and one file a
-//! subject (`process`, `service`, `stages`, `objectives`, `series`, `arms`, `secret`) reads the meaning. The readers never
+//! subject (`process`, `model`, `service`, `stages`, `objectives`, `asked`, `series`, `arms`, `secret`) reads the meaning. The readers never
 //! stop at the first mistake: a file is refused with every problem at once, each with its line and what to write instead.
 //!
 //! # Rules that hold for every key
@@ -16,11 +16,13 @@
 //! `config.example.toml` shows every key with its unit and default; the tests hold it to the schema and to the defaults.
 
 mod arms;
+mod asked;
 mod default;
 mod fleet;
 mod form;
 mod key;
 mod meant;
+mod model;
 mod objectives;
 mod problem;
 mod process;
@@ -33,7 +35,11 @@ mod version;
 mod written;
 
 pub use arms::{LABELS_MAX, URLS_MAX};
-pub use meant::{ArmTargets, Config, Flag, FlagValue, Github, Journal, Log, LogFormat, Telemetry};
+pub use asked::{HEADERS_MAX, PATH_RULES_MAX, PROBES_MAX};
+pub use meant::{
+    ArmTargets, Config, Flag, FlagValue, Github, Journal, Log, LogFormat, Model, ModelBudget, ModelLimits, Price,
+    Probe, Probing, Telemetry,
+};
 pub use objectives::SLIS_MAX;
 pub use problem::{PROBLEMS_MAX, Problem};
 pub use secret::SECRET_BYTES_MAX;
@@ -188,7 +194,11 @@ impl Reading<'_> {
         let fleet = file.fleet.as_ref().unwrap_or(&nothing);
         let rollouts_max = self.size(&fleet_key.name("rollouts_max"), fleet.rollouts_max, &default::ROLLOUTS_MAX);
         let finished_kept = self.size(&fleet_key.name("finished_kept"), fleet.finished_kept, &default::FINISHED_KEPT);
-        let services = self.services(file.services.as_ref(), services);
+        let model = self.model(file.model.as_ref());
+        // A model of which a part is missing is there all the same: what is asked of it can be read.
+        let plan_within =
+            file.model.as_ref().map(|_| model.as_ref().map_or(default::PLAN_WITHIN.default, |model| model.plan_within));
+        let services = self.services(file.services.as_ref(), services, plan_within);
         if let Some(github) = &github {
             self.check_replies(&services.policies, github);
         }
@@ -211,6 +221,8 @@ impl Reading<'_> {
             github,
             telemetry: services.telemetry,
             traffic: services.traffic,
+            model,
+            planned_by_model: services.planned_by_model,
             log,
             warnings: std::mem::take(&mut self.warnings),
         })

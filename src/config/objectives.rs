@@ -7,6 +7,7 @@ use super::{
     default,
     form::other_word,
     key::{Key, shown},
+    meant::Probe,
     reading::{Reading, WordForm},
     written::{self, SliKind},
 };
@@ -30,9 +31,19 @@ const NAME: WordForm = WordForm {
     },
 };
 
+/// What an SLI may refer to.
+struct Around<'a> {
+    /// What stands for a unit of traffic.
+    traffic: Option<&'a Selector>,
+    /// The names of the probes.
+    probes: &'a [String],
+    /// Where they are written.
+    probes_key: &'a Key,
+}
+
 impl Reading<'_> {
     /// What a draft may ask of a service, and what every plan has.
-    pub(super) fn bounds(&mut self, service: &Key, written: &written::Service) -> Bounds {
+    pub(super) fn bounds(&mut self, service: &Key, written: &written::Service, probes: &[Probe]) -> Bounds {
         let traffic_key = service.name("traffic_metric");
         let traffic = written.traffic_metric.as_ref().map(|selector| self.selector(&traffic_key, selector));
         let proposed_key = service.name("proposed_checks_max");
@@ -40,7 +51,9 @@ impl Reading<'_> {
         let ratio_key = service.name("ratio_max");
         let ratio_max = self.ratio(&ratio_key, written.ratio_max, default::PROPOSED_RATIO_MAX, default::RATIO_MOST);
         let slis_key = service.name("slis");
-        let entries = self.catalogue(&slis_key, written.slis.as_deref().unwrap_or_default(), traffic.as_ref());
+        let probes: Vec<String> = probes.iter().map(|probe| probe.name.clone()).collect();
+        let around = Around { traffic: traffic.as_ref(), probes: &probes, probes_key: &service.name("probes") };
+        let entries = self.catalogue(&slis_key, written.slis.as_deref().unwrap_or_default(), &around);
         let slos_key = service.name("slos");
         let slos = written.slos.as_deref().unwrap_or_default();
         if slos.is_empty() {
@@ -48,11 +61,14 @@ impl Reading<'_> {
             let fix = format!("add [[{slos_key}]] with the name of an SLI");
             self.problems.add(&slos_key, what, fix);
         }
-        let mandatory = self.mandatory(&slos_key, slos, &slis_key, &entries);
-        Bounds { catalogue: Catalogue { entries, traffic }, mandatory, proposed_max, ratio_max, ..Bounds::default() }
+        let mandatory = self.owed(&slos_key, slos, &slis_key, &entries, default::SLO_RATIONALE);
+        let rules = written.path_rules.as_deref().unwrap_or_default();
+        let path_rules = self.path_rules(service, rules, &entries, &mandatory);
+        let catalogue = Catalogue { entries, traffic };
+        Bounds { catalogue, mandatory, proposed_max, ratio_max, beyond_catalogue: false, probes, path_rules }
     }
 
-    fn catalogue(&mut self, key: &Key, written: &[written::Sli], traffic: Option<&Selector>) -> Vec<CatalogueEntry> {
+    fn catalogue(&mut self, key: &Key, written: &[written::Sli], around: &Around<'_>) -> Vec<CatalogueEntry> {
         self.at_most(key, written.len(), SLIS_MAX, "SLIs");
         let mut entries: Vec<CatalogueEntry> = Vec::new();
         let mut names = BTreeSet::new();
@@ -69,7 +85,7 @@ impl Reading<'_> {
             let route_label = label("route_label", &sli.route_label);
             let segment_label = label("segment_label", &sli.segment_label);
             let tenant_label = label("tenant_label", &sli.tenant_label);
-            if let Some(sli) = self.sli(&key, sli, traffic) {
+            if let Some(sli) = self.sli(&key, sli, around) {
                 entries.push(CatalogueEntry { name, sli, route_label, segment_label, tenant_label });
             }
         }
@@ -77,9 +93,9 @@ impl Reading<'_> {
     }
 
     /// An SLI, or `None` where a part of it is missing.
-    fn sli(&mut self, key: &Key, written: &written::Sli, traffic: Option<&Selector>) -> Option<Sli> {
+    fn sli(&mut self, key: &Key, written: &written::Sli, around: &Around<'_>) -> Option<Sli> {
         let Some(kind) = written.kind else {
-            let kinds = "\"ratio\", \"latency\", \"events_per_traffic\", \"level\" or \"mix\"";
+            let kinds = "\"ratio\", \"latency\", \"events_per_traffic\", \"level\", \"mix\", \"liveness\" or \"probe\"";
             self.missing(&key.name("kind"), kinds);
             return None;
         };
@@ -106,7 +122,7 @@ impl Reading<'_> {
             }
             SliKind::EventsPerTraffic => {
                 let events = self.part(key, "events", written.events.as_ref());
-                let traffic = match (&written.traffic, traffic) {
+                let traffic = match (&written.traffic, around.traffic) {
                     (None, Some(traffic)) => Some(traffic.clone()),
                     (written, _) => self.part(key, "traffic", written.as_ref()),
                 };
@@ -124,7 +140,26 @@ impl Reading<'_> {
                 }
                 Some(Sli::Mix { counter: counter?, by: written.by.clone()? })
             }
+            SliKind::Liveness => Some(Sli::Liveness { series: self.part(key, "series", written.series.as_ref())? }),
+            SliKind::Probe => Some(Sli::Probe { probe: self.probe_name(key, written, around)? }),
         }
+    }
+
+    /// The name of a probe that there is.
+    fn probe_name(&mut self, key: &Key, written: &written::Sli, around: &Around<'_>) -> Option<String> {
+        let key = key.name("probe");
+        let Some(name) = &written.probe else {
+            self.missing(&key, "the name of a probe");
+            return None;
+        };
+        // A probe that is there and could not be read has its own problem.
+        if !around.probes.contains(name) && self.are_fine(&[around.probes_key]) {
+            let known: Vec<&str> = around.probes.iter().map(String::as_str).collect();
+            let add = || format!("add it to [[{}]]", around.probes_key);
+            let fix = if known.is_empty() { add() } else { other_word(name, &known) };
+            self.problems.add(&key, format!("there is no probe \"{}\"", shown(name)), fix);
+        }
+        Some(name.clone())
     }
 
     fn part(&mut self, key: &Key, name: &str, written: Option<&written::Selector>) -> Option<Selector> {
@@ -158,6 +193,8 @@ impl Reading<'_> {
             ("gauge", SliKind::Level, written.gauge.is_some()),
             ("counter", SliKind::Mix, written.counter.is_some()),
             ("by", SliKind::Mix, written.by.is_some()),
+            ("series", SliKind::Liveness, written.series.is_some()),
+            ("probe", SliKind::Probe, written.probe.is_some()),
         ];
         for (name, of, is_written) in parts {
             if is_written && of != kind {
@@ -167,12 +204,14 @@ impl Reading<'_> {
         }
     }
 
-    fn mandatory(
+    /// What is owed on some SLIs, as the checks of a plan. `rationale` is what stands where none is written.
+    pub(super) fn owed(
         &mut self,
         key: &Key,
         written: &[written::Slo],
         slis_key: &Key,
         entries: &[CatalogueEntry],
+        rationale: &str,
     ) -> Vec<Check> {
         self.at_most(key, written.len(), SLIS_MAX, "objectives");
         // Of two with one name the first counts, so the last is put in first.
@@ -200,7 +239,7 @@ impl Reading<'_> {
             if !taken.insert(name.as_str()) {
                 self.problems.add(&sli_key, format!("another objective is on \"{name}\""), "keep one of the two");
             }
-            let check = self.check(&key, entry, slo);
+            let check = self.check(&key, entry, slo, rationale);
             if let Some(twin) = checks.iter().find(|other| other.sli == check.sli && other.name != check.name) {
                 let what = format!("\"{name}\" measures the same as \"{}\"", twin.name);
                 self.problems.add(&sli_key, what, "keep one of the two");
@@ -210,7 +249,7 @@ impl Reading<'_> {
         checks
     }
 
-    fn check(&mut self, key: &Key, entry: &CatalogueEntry, written: &written::Slo) -> Check {
+    fn check(&mut self, key: &Key, entry: &CatalogueEntry, written: &written::Slo, rationale: &str) -> Check {
         let sli = &entry.sli;
         let served = stats::served();
         if !served.contains(&sli.kind()) {
@@ -221,8 +260,13 @@ impl Reading<'_> {
             Some(written::Direction::LowerIsWorse) => Direction::LowerIsWorse,
             Some(written::Direction::HigherIsWorse) | None => Direction::HigherIsWorse,
         };
-        if direction == Direction::LowerIsWorse && matches!(sli, Sli::Latency { .. }) {
-            let what = "fewer slow requests are not worse";
+        let lower = match sli {
+            Sli::Latency { .. } => Some("fewer slow requests are not worse"),
+            Sli::Liveness { .. } => Some("fewer readings without life are not worse"),
+            Sli::Probe { .. } => Some("fewer failed probes are not worse"),
+            Sli::Ratio { .. } | Sli::EventsPerTraffic { .. } | Sli::Level { .. } | Sli::Mix { .. } => None,
+        };
+        if let Some(what) = lower.filter(|_| direction == Direction::LowerIsWorse) {
             self.problems.add(&key.name("direction"), what, "remove it, or choose another SLI");
         }
         if written.direction.is_some() && matches!(sli, Sli::Mix { .. }) {
@@ -243,7 +287,7 @@ impl Reading<'_> {
             aim: Aim::Guard,
             weight: Weight::Critical,
             origin: Origin::Slo,
-            rationale: Text::new(written.rationale.as_deref().unwrap_or(default::SLO_RATIONALE)),
+            rationale: Text::new(written.rationale.as_deref().unwrap_or(rationale)),
             lines: Vec::new(),
             split: entry.split(),
         }
@@ -298,5 +342,7 @@ const fn word_of(kind: SliKind) -> &'static str {
         SliKind::EventsPerTraffic => "events_per_traffic",
         SliKind::Level => "level",
         SliKind::Mix => "mix",
+        SliKind::Liveness => "liveness",
+        SliKind::Probe => "probe",
     }
 }

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use reqwest::Url;
 use secrecy::{ExposeSecret, SecretString};
 use tracing_subscriber::EnvFilter;
 
@@ -122,11 +123,7 @@ impl Reading<'_> {
             self.problems.add(key, "is no web address", fix);
             return;
         };
-        let local = url.host_str().is_some_and(|host| {
-            host == "localhost"
-                || host.trim_matches(['[', ']']).parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
-        });
-        if url.scheme() != "https" && !local {
+        if url.scheme() != "https" && !is_local(&url) {
             self.problems.add(key, "would send the token in the open", fix);
         } else if url.query().is_some() || url.fragment().is_some() {
             self.problems.add(key, "goes on after the path", fix);
@@ -146,6 +143,13 @@ impl Reading<'_> {
         };
         Log { format, filter: filter.into() }
     }
+}
+
+/// Whether what is sent to the address stays on this machine.
+pub(super) fn is_local(url: &Url) -> bool {
+    url.host_str().is_some_and(|host| {
+        host == "localhost" || host.trim_matches(['[', ']']).parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
+    })
 }
 
 /// Whether only this machine reaches the address.

@@ -87,6 +87,11 @@ impl<'a> Reading<'a> {
         usize::try_from(self.count(key, written, rule)).unwrap_or(usize::MAX)
     }
 
+    /// As [`Self::count`], for what never becomes large.
+    pub(super) fn small(&mut self, key: &Key, written: Option<u64>, rule: &CountRule) -> u32 {
+        u32::try_from(self.count(key, written, rule)).unwrap_or(u32::MAX)
+    }
+
     /// How many times worse is tolerated.
     pub(super) fn ratio(&mut self, key: &Key, written: Option<f64>, default: f64, most: f64) -> f64 {
         let ratio = written.unwrap_or(default);

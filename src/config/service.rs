@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use globset::Glob;
-
 use super::{
     default,
     key::{Key, shown},
@@ -13,13 +11,11 @@ use super::{
 };
 use crate::{
     domain::{Autonomy, Repository, ServiceName},
-    rollout::{Deployed, RiskBake, ServicePolicy, Stage},
+    rollout::{Deployed, ServicePolicy, Stage},
 };
 
 /// Most globs of one service.
 pub const GLOBS_MAX: usize = 100;
-/// Longest glob, in bytes.
-const GLOB_BYTES_MAX: usize = 200;
 
 const NAME: WordForm = WordForm {
     name: "name of a service",
@@ -45,17 +41,35 @@ pub(super) struct Service {
     pub(super) policy: ServicePolicy,
     pub(super) telemetry: Telemetry,
     pub(super) flag: Flag,
+    /// Whether the model plans its changes.
+    pub(super) is_planned_by_model: bool,
 }
 
 impl Reading<'_> {
     /// A service; `None` where its repository is unknown, which is a problem.
-    pub(super) fn service(&mut self, key: &Key, name: &str, written: &written::Service) -> Option<Service> {
+    ///
+    /// `plan_within` is how long the model may plan; `None` where there is no model.
+    pub(super) fn service(
+        &mut self,
+        key: &Key,
+        name: &str,
+        written: &written::Service,
+        plan_within: Option<Duration>,
+    ) -> Option<Service> {
         self.word(key, name, &NAME);
         let name = ServiceName::new(name);
-        let telemetry = self.telemetry(key, written.telemetry.as_ref());
+        let mut telemetry = self.telemetry(key, written.telemetry.as_ref());
+        telemetry.probing = self.probing(key, written, &telemetry);
         let flag = self.flag(key, &name, written.flag.as_ref());
-        let policy = self.service_policy(key, written, &telemetry)?;
-        Some(Service { name, policy, telemetry, flag })
+        let alpha = self.alpha(&key.name("alpha"), written.alpha);
+        let model = self.service_model(key, written.model.as_ref(), plan_within.is_some(), alpha);
+        let mut policy = self.service_policy(key, written, &telemetry)?;
+        policy.alpha = alpha;
+        policy.bounds.beyond_catalogue = written.beyond_catalogue.unwrap_or(model.plans);
+        // The diff is fetched first, and a rollout that waits for a model must outlast it.
+        policy.draft_within = plan_within.filter(|_| model.plans).map(|within| within + policy.reply_within);
+        policy.model = model.policy;
+        Some(Service { name, policy, telemetry, flag, is_planned_by_model: model.plans })
     }
 
     fn service_policy(
@@ -70,8 +84,7 @@ impl Reading<'_> {
             self.word(&key.name("branch"), branch, &BRANCH);
         }
         let (stages, step_max) = self.ladder(key, written);
-        let alpha = self.alpha(&key.name("alpha"), written.alpha);
-        let bounds = self.bounds(key, written);
+        let bounds = self.bounds(key, written, &telemetry.probing.probes);
         let mut span =
             |name: &str, written: &Option<written::Span>, rule| self.span(&key.name(name), written.as_ref(), rule);
         let measure_every = span("measure_every", &written.measure_every, default::MEASURE_EVERY);
@@ -91,6 +104,7 @@ impl Reading<'_> {
         self.check_longer(key, ("blackout_after", blackout_after), measure_every);
         self.check_longer(key, ("drained_within", drained_within), measure_every);
         self.check_patience(key, patience, &stages);
+        let risk_bake = self.risk_bake(key, written.risk_bake.as_ref());
         let samples_min = self.count(&key.name("samples_min"), written.samples_min, &default::SAMPLES_MIN);
         let attempts_max = self.count(&key.name("attempts_max"), written.attempts_max, &default::ATTEMPTS_MAX);
         Some(ServicePolicy {
@@ -101,7 +115,7 @@ impl Reading<'_> {
             autonomy: written.autonomy.map_or(Autonomy::Guard, Into::into),
             stages,
             bounds,
-            alpha,
+            alpha: default::ALPHA,
             look_every: telemetry.interval,
             measure_every,
             samples_min,
@@ -118,7 +132,8 @@ impl Reading<'_> {
             safe_ratio,
             bake_time_shown_safe,
             model: None,
-            risk_bake: RiskBake::default(),
+            draft_within: None,
+            risk_bake,
         })
     }
 
@@ -139,20 +154,7 @@ impl Reading<'_> {
         if globs.is_empty() {
             self.problems.add(key, "names no path", "write [\"**\"] for every path, or remove it");
         }
-        self.at_most(key, globs.len(), GLOBS_MAX, "globs");
-        for (place, glob) in globs.iter().enumerate().take(GLOBS_MAX) {
-            let wrong = if glob.is_empty() || glob.len() > GLOB_BYTES_MAX {
-                format!("has {} bytes", glob.len())
-            } else if glob.starts_with('/') || glob.starts_with("./") {
-                format!("\"{}\" matches nothing, for paths start at the repository's root", shown(glob))
-            } else if Glob::new(glob).is_err() {
-                format!("\"{}\" is no glob", shown(glob))
-            } else {
-                continue;
-            };
-            let fix = format!("write 1 to {GLOB_BYTES_MAX} bytes, such as \"services/shop/**\"");
-            self.problems.add(&key.at(place), wrong, fix);
-        }
+        self.glob_list(key, globs);
         globs.to_vec()
     }
 

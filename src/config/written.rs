@@ -4,6 +4,12 @@
 //! that is derived from these structs is what [`super::form`] holds a file against and what the tests hold the example
 //! against: a key exists once, here. `x-form` is how a problem tells people what to write.
 
+mod asked;
+mod model;
+
+pub(super) use asked::{PathRule, Probe, ProbeHeader, ProbeMethod, Probing, Risk};
+pub(super) use model::{Budget, Flavour, Limits, Model, ModelMay, Price, RiskBake, ServiceModel};
+
 use std::{collections::BTreeMap, path::PathBuf};
 
 use schemars::JsonSchema;
@@ -29,6 +35,8 @@ pub(super) struct File {
     pub(super) github: Option<Github>,
     /// What is logged.
     pub(super) log: Option<Log>,
+    /// The language model that plans, advises and explains.
+    pub(super) model: Option<Model>,
     /// Each service by its name.
     pub(super) services: Option<BTreeMap<String, Service>>,
 }
@@ -141,6 +149,12 @@ pub(super) struct Service {
     pub(super) proposed_checks_max: Option<u64>,
     /// The most lenient ratio of a proposed check.
     pub(super) ratio_max: Option<f64>,
+    /// Whether a proposed check may measure what the SLIs do not name.
+    pub(super) beyond_catalogue: Option<bool>,
+    /// How many times longer risky changes are baked.
+    pub(super) risk_bake: Option<RiskBake>,
+    /// What is asked of the model.
+    pub(super) model: Option<ServiceModel>,
     /// The counter of a unit of traffic.
     pub(super) traffic_metric: Option<Selector>,
     /// Where the arms are measured.
@@ -151,6 +165,12 @@ pub(super) struct Service {
     pub(super) slis: Option<Vec<Sli>>,
     /// What is owed.
     pub(super) slos: Option<Vec<Slo>>,
+    /// Where requests of our own go, and how often.
+    pub(super) probing: Option<Probing>,
+    /// Requests of our own.
+    pub(super) probes: Option<Vec<Probe>>,
+    /// What changes to certain paths must have.
+    pub(super) path_rules: Option<Vec<PathRule>>,
 }
 
 /// When a revision counts as deployed.
@@ -263,6 +283,10 @@ pub(super) struct Sli {
     pub(super) counter: Option<Selector>,
     /// For `mix`: the label of the categories.
     pub(super) by: Option<String>,
+    /// For `liveness`: what must go on rising.
+    pub(super) series: Option<Selector>,
+    /// For `probe`: its name.
+    pub(super) probe: Option<String>,
     /// The label of the route.
     pub(super) route_label: Option<String>,
     /// The label of the segment.
@@ -285,6 +309,10 @@ pub(super) enum SliKind {
     Level,
     /// Shares of categories.
     Mix,
+    /// Whether a counter goes on rising.
+    Liveness,
+    /// A request of our own.
+    Probe,
 }
 
 /// A target.

@@ -2,7 +2,7 @@
 //! again by the fleet, so nothing here retries.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -12,11 +12,15 @@ use std::{
 
 use tokio::sync::{broadcast, mpsc};
 
-use super::{Handle, Metrics};
+use super::{
+    Clock, Handle, Metrics,
+    drafting::{Desk, Drafts, Order},
+};
 use crate::{
+    agent::{Advised, Agent, Narrated},
     domain::{Absence, Check, CheckId, Measurement, Notice, RequestId, ServiceName, Severity, Shift, Tally, Text},
     forge::{self, GitHub},
-    plan,
+    plan::Fallback,
     rails::Cleared,
     rollout::{Effect, Event, FetchError, Policy, ShiftError},
     telemetry::{self, Provider},
@@ -35,6 +39,10 @@ pub struct Wings {
     pub telemetry: Arc<dyn Provider>,
     /// What moves traffic.
     pub actuator: Arc<dyn Actuator>,
+    /// The model, where there is one.
+    pub agent: Option<Arc<Agent>>,
+    /// The services whose changes the model plans.
+    pub planned_by_model: Arc<BTreeSet<ServiceName>>,
 }
 
 /// Hands effects to the wings.
@@ -45,6 +53,9 @@ pub(super) struct Dispatch {
     pub(super) policy: Arc<Policy>,
     pub(super) notices: broadcast::Sender<Notice>,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) clock: Clock,
+    /// The drafts that are under way.
+    pub(super) drafts: Drafts,
     /// One lane a service: shifts are made in the order in which they were cleared.
     pub(super) lanes: BTreeMap<ServiceName, Lane>,
     /// Shifts that were asked for and not made yet.
@@ -71,26 +82,30 @@ impl Dispatch {
                     Event::ChangeFetched { request, change: change.map(Arc::new).map_err(fetch_error) }
                 });
             }
-            Effect::Draft { request, rollout, service, change, .. } => {
-                let forge = Arc::clone(&self.wings.forge);
-                let catalogue = self.policy.services.get(&service).map(|service| service.bounds.catalogue.clone());
+            Effect::Draft { request, rollout, service, change, stable, past } => {
+                self.draft(request, Order { rollout, name: service, change, stable, past });
+            }
+            Effect::Advise { request, rollout, service, brief, no_later_than } => {
+                let (agent, within) = (self.wings.agent.clone(), no_later_than.since(self.clock.now()));
                 self.spawn(async move {
-                    let diff = forge.diff(&change.repository, change.pull_request).await;
-                    let draft = match (diff, catalogue) {
-                        (Ok(diff), Some(catalogue)) => Ok(Box::new(plan::heuristic_draft(&diff, &catalogue))),
-                        (Err(error), _) => Err(Text::new(error.to_string())),
-                        (Ok(_), None) => Err(Text::new(format!("service {service} is not configured any more"))),
+                    let Advised { advice, conversation } = match agent {
+                        Some(agent) => agent.advise(rollout, &service, brief, within).await,
+                        None => Advised { advice: Err(no_model()), conversation: None },
                     };
-                    Event::Drafted { request, rollout, draft, conversation: None }
+                    let (advice, conversation) = (advice.map_err(told), conversation.map(Box::new));
+                    Event::Advised { request, rollout, advice, conversation }
                 });
             }
-            Effect::Advise { request, rollout, .. } => {
-                let advice = Err(Text::new("no model is configured"));
-                self.spawn(async move { Event::Advised { request, rollout, advice, conversation: None } });
-            }
-            Effect::Narrate { request, rollout, .. } => {
-                let words = Err(Text::new("no model is configured"));
-                self.spawn(async move { Event::Narrated { request, rollout, words, conversation: None } });
+            Effect::Narrate { request, rollout, story } => {
+                let agent = self.wings.agent.clone();
+                self.spawn(async move {
+                    let Narrated { words, conversation } = match agent {
+                        Some(agent) => agent.narrate(rollout, story).await,
+                        None => Narrated { words: Err(no_model()), conversation: None },
+                    };
+                    let (words, conversation) = (words.map_err(told), conversation.map(Box::new));
+                    Event::Narrated { request, rollout, words, conversation }
+                });
             }
             Effect::Measure { request, rollout, service, control, canary, plan, after, through, no_later_than } => {
                 let provider = Arc::clone(&self.wings.telemetry);
@@ -109,6 +124,23 @@ impl Dispatch {
                 });
             }
         }
+    }
+
+    fn draft(&self, request: RequestId, order: Order) {
+        let rollout = order.rollout;
+        let service = self.policy.services.get(&order.name).cloned();
+        let plans = self.wings.planned_by_model.contains(&order.name);
+        let desk = Desk {
+            forge: Arc::clone(&self.wings.forge),
+            telemetry: Arc::clone(&self.wings.telemetry),
+            agent: self.wings.agent.clone().filter(|_| plans),
+        };
+        let within = service.as_ref().and_then(|service| service.draft_within).unwrap_or(ANSWER_WITHIN);
+        let drafting = self.drafts.draft(&self.runtime, desk, order, service, within);
+        self.spawn(async move {
+            let drafted = drafting.await;
+            Event::Drafted { request, rollout, draft: drafted.draft.clone(), conversation: drafted.take_conversation() }
+        });
     }
 
     fn spawn(&self, reply: impl Future<Output = Event> + Send + 'static) {
@@ -181,6 +213,16 @@ impl Lane {
         });
         Self { requests, newest }
     }
+}
+
+/// Why there is no answer of a model where there is none to ask.
+fn no_model() -> (Fallback, String) {
+    (Fallback::Unavailable, "no model is configured".into())
+}
+
+/// Why there is no answer, in words.
+fn told((why, detail): (Fallback, String)) -> Text {
+    Text::new(format!("{}: {detail}", why.word().replace('_', " ")))
 }
 
 /// A measurement as it can be recorded: the journal is JSON, which has no word for infinite or for no number.

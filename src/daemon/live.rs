@@ -142,9 +142,8 @@ impl World for Live {
             self.failure = Some(error);
             return ControlFlow::Break(());
         }
-        let entries = u64::try_from(entries.len()).unwrap_or(u64::MAX);
         self.metrics.committed(entries, began.elapsed().as_secs_f64());
-        self.metrics.handled(entries);
+        self.metrics.handled(u64::try_from(entries.len()).unwrap_or(u64::MAX));
         ControlFlow::Continue(())
     }
 

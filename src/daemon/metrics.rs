@@ -7,7 +7,7 @@
 use std::{
     collections::BTreeSet,
     fmt,
-    sync::{Mutex, PoisonError, atomic::Ordering},
+    sync::{Arc, Mutex, OnceLock, PoisonError, atomic::Ordering},
 };
 
 use prometheus_client::{
@@ -16,9 +16,11 @@ use prometheus_client::{
     registry::Registry,
 };
 
+use super::model_metrics::{ModelMetrics, OwnCounts};
 use crate::{
-    domain::{Outcome, RolloutId, Severity},
-    rollout::FleetView,
+    agent::{Agent, Totals},
+    domain::{Outcome, RolloutId, Severity, Stamped},
+    rollout::{Event, FleetView},
 };
 
 /// The phases a rollout can be in, as [`crate::rollout::RolloutView::phase`] names them.
@@ -75,6 +77,8 @@ pub struct Metrics {
     fetching: Gauge,
     kill_switch: Gauge,
     streams: Gauge,
+    model: ModelMetrics,
+    agent: OnceLock<Arc<Agent>>,
     last_view: Mutex<Option<LastView>>,
 }
 
@@ -99,8 +103,12 @@ impl Default for Metrics {
 impl Metrics {
     /// All at zero.
     pub fn new() -> Self {
+        let mut registry = Registry::with_prefix("tollgate");
+        let model = ModelMetrics::new(&mut registry);
         let mut metrics = Self {
-            registry: Registry::with_prefix("tollgate"),
+            registry,
+            model,
+            agent: OnceLock::new(),
             handled: Counter::default(),
             commits: Counter::default(),
             entries: Counter::default(),
@@ -149,16 +157,23 @@ impl Metrics {
         r.register("event_streams", "Readers connected to the live stream", self.streams.clone());
     }
 
+    /// Asks this agent for its own counts from now on.
+    pub(super) fn ask(&self, agent: Arc<Agent>) {
+        // A daemon has one agent; a second is none of its own.
+        let _ = self.agent.set(agent);
+    }
+
     /// The fleet has handled `events` events.
     pub fn handled(&self, events: u64) {
         self.handled.inc_by(events);
     }
 
-    /// One batch of `entries` was made durable within `seconds`.
-    pub fn committed(&self, entries: u64, seconds: f64) {
+    /// One batch of entries was made durable within `seconds`.
+    pub fn committed(&self, entries: &[Stamped<Event>], seconds: f64) {
         self.commits.inc();
-        self.entries.inc_by(entries);
+        self.entries.inc_by(u64::try_from(entries.len()).unwrap_or(u64::MAX));
         self.commit_seconds.observe(seconds);
+        self.model.committed(entries);
     }
 
     /// People were told something.
@@ -174,6 +189,10 @@ impl Metrics {
     /// Reads what is the case from a view. Each scrape does; the daemon does so once at the start, so that what ended
     /// before is not counted and what ends before the first scrape is.
     pub fn viewed(&self, view: &FleetView) {
+        if let Some(agent) = self.agent.get() {
+            let Totals { repairs, refusals, secrets, .. } = agent.counts();
+            self.model.counted(OwnCounts { repairs, refusals, secrets });
+        }
         for phase in PHASES {
             let count = view.rollouts.iter().filter(|rollout| rollout.phase == *phase).count();
             self.rollouts.get_or_create(&ByPhase { phase }).set(signed(count));

@@ -4,9 +4,11 @@
 
 mod clock;
 mod dispatch;
+pub mod drafting;
 mod handle;
 mod live;
 mod metrics;
+mod model_metrics;
 
 use std::{
     collections::BTreeMap,
@@ -24,7 +26,7 @@ pub use dispatch::Wings;
 pub use handle::{Closed, Handle, Message};
 pub use metrics::Metrics;
 
-use self::{dispatch::Dispatch, live::Live};
+use self::{dispatch::Dispatch, drafting::Drafts, live::Live};
 use crate::{
     domain::Notice,
     journal::Journal,
@@ -82,9 +84,14 @@ pub fn start(parts: Parts) -> std::io::Result<Running> {
         policy,
         notices,
         metrics: Arc::clone(&metrics),
+        clock: clock.clone(),
+        drafts: Drafts::default(),
         lanes: BTreeMap::new(),
         moves: Arc::default(),
     };
+    if let Some(agent) = &dispatch.wings.agent {
+        metrics.ask(Arc::clone(agent));
+    }
     let began = Instant::now();
     let mut live = Live {
         runtime,
@@ -259,6 +266,8 @@ mod tests {
             forge: Arc::new(GitHub::new(&forge).unwrap()),
             telemetry: Arc::new(Silent),
             actuator: Arc::<Slow>::clone(&actuator),
+            agent: None,
+            planned_by_model: Arc::default(),
         };
         let clock = Clock::starting_at(fleet.now());
         let running = start(Parts { policy, journal, fleet, clock, wings, metrics: Arc::default() }).unwrap();

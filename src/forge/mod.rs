@@ -14,7 +14,7 @@ pub mod stand_in;
 mod stand_in_answers;
 pub mod webhook;
 
-pub use github::{Config, GitHub};
+pub use github::{Config, GitHub, Reach};
 
 use crate::{domain::Text, untrusted::masked};
 

@@ -130,6 +130,7 @@ impl StandIn {
     /// The routes of the API.
     pub fn routes(&self) -> Router {
         Router::new()
+            .route("/repos/{owner}/{name}", get(repository))
             .route("/repos/{owner}/{name}/pulls/{number}", get(pull))
             .route("/repos/{owner}/{name}/pulls/{number}/files", get(files))
             .fallback(|| async { not_found() })
@@ -199,6 +200,14 @@ async fn gate(State(stand_in): State<StandIn>, request: Request, next: Next) -> 
         return (StatusCode::UNAUTHORIZED, Json(json!({ "message": "Bad credentials" }))).into_response();
     }
     next.run(request).await
+}
+
+/// The repository itself, where it has a pull request; with the headers that tell how many requests are left.
+async fn repository(State(stand_in): State<StandIn>, Path((owner, name)): Path<(String, String)>) -> Response {
+    let is_wanted = |pull: &&Pull| pull.repository.owner() == owner && pull.repository.name() == name;
+    let found = stand_in.shelf().pulls.values().find(is_wanted).map(answers::repository);
+    let limits = [("x-ratelimit-limit", "5000"), ("x-ratelimit-remaining", "4999")];
+    found.map_or_else(not_found, |body| (limits, Json(body)).into_response())
 }
 
 async fn pull(

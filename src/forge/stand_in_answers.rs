@@ -113,7 +113,8 @@ fn user(login: &str) -> Value {
     json!({ "login": login, "id": 1, "type": "User", "site_admin": false })
 }
 
-fn repository(pull: &Pull) -> Value {
+/// `GET /repos/{owner}/{name}`.
+pub(super) fn repository(pull: &Pull) -> Value {
     json!({
         "id": 1,
         "name": pull.repository.name(),

@@ -17,8 +17,6 @@ use crate::{
     stats,
 };
 
-/// How long a draft may take where a model may be asked for it: it looks things up and tries its checks on the past.
-const MODEL_DRAFTS_WITHIN: Duration = Duration::from_secs(300);
 /// Most that a risk makes a stage longer, whatever is configured.
 const BAKED_TIMES_MAX: f64 = 100.0;
 
@@ -26,10 +24,7 @@ impl Rollout {
     /// Its turn has come: asks for a draft.
     pub(super) fn begin(&mut self, desk: &mut Desk<'_>) {
         let request = desk.new_request();
-        let within = match desk.policy.model {
-            Some(_) => desk.policy.reply_within.max(MODEL_DRAFTS_WITHIN),
-            None => desk.policy.reply_within,
-        };
+        let within = desk.policy.draft_within.unwrap_or(desk.policy.reply_within);
         self.phase = Phase::Drafting(Asked { request: Some(request), until: desk.now + within });
         desk.effects.push(Effect::Draft {
             request,

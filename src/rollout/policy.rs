@@ -122,6 +122,9 @@ pub struct ServicePolicy {
     /// once that is shown; one longer than a stage's bake time never shortens that stage. `None`: none ends early.
     #[serde(default, with = "millis_option")]
     pub bake_time_shown_safe: Option<Duration>,
+    /// How long a draft may take before it is asked for again, where a model makes it; `None`: as long as any reply.
+    #[serde(default, with = "millis_option")]
+    pub draft_within: Option<Duration>,
     /// What a model is asked for in a rollout; `None` where it is not asked. (Who drafts is the daemon's business.)
     #[serde(default)]
     pub model: Option<ModelPolicy>,

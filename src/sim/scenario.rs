@@ -297,6 +297,7 @@ fn policy(services: usize, rng: &mut StdRng) -> Arc<Policy> {
             bake_time_shown_safe: None,
             model: None,
             risk_bake: RiskBake::default(),
+            draft_within: None,
         };
         by_name.insert(service_name(index), service);
     }

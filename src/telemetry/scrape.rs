@@ -11,6 +11,7 @@ mod fetch;
 mod gain;
 mod index;
 mod keeper;
+pub mod once;
 mod parts;
 mod replay;
 mod ring;

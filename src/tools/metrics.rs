@@ -91,23 +91,14 @@ pub(super) fn search(context: &Context, index: Result<&Catalogued, &Absence>, as
     if asked.text.len() > SEARCH_BYTES_MAX {
         return reply::denied("out_of_bounds", &format!("text: at most {SEARCH_BYTES_MAX} bytes"));
     }
-    let words: Vec<String> = words(&asked.text).take(WORDS_MAX).collect();
-    let mut hits: Vec<(Reverse<u32>, bool, &Metric)> = index
-        .metrics
-        .iter()
-        .filter(|metric| asked.kind.accepts(metric.kind))
-        .filter_map(|metric| {
-            let score = score(metric, &words);
-            let is_unknown = slis_of(&context.bounds, &metric.name).next().is_none();
-            (score > 0 || words.is_empty()).then_some((Reverse(score), is_unknown, metric))
-        })
-        .collect();
-    hits.sort_by(|one, other| (one.0, one.1, &one.2.name).cmp(&(other.0, other.1, &other.2.name)));
+    let is_known = |metric: &Metric| slis_of(&context.bounds, &metric.name).next().is_some();
+    let mut hits = found(index, &asked.text, is_known);
+    hits.retain(|metric| asked.kind.accepts(metric.kind));
     if hits.is_empty() {
         return reply::no_data("no_match", "no metric has these words: use fewer or others, or kind any");
     }
     let limit = asked.limit.clamp(1, METRICS_MAX) as usize;
-    let rows = hits.iter().take(limit).map(|(_, _, metric)| row(metric, &context.bounds));
+    let rows = hits.iter().take(limit).map(|metric| row(metric, &context.bounds));
     let (rows, is_cut) = fitting(rows, reply::ANSWER_BYTES_MAX - 1_024);
     let data = json!({
         "metrics": rows,
@@ -115,6 +106,23 @@ pub(super) fn search(context: &Context, index: Result<&Catalogued, &Absence>, as
         "may_measure_beyond_configured": context.bounds.beyond_catalogue,
     });
     if is_cut || hits.len() > limit || index.cut { reply::truncated("more_metrics", data) } else { reply::ok(data) }
+}
+
+/// The metrics that have words of a text, the best first; all of them where it has no words.
+pub fn ranked<'a>(index: &'a Catalogued, text: &str) -> Vec<&'a Metric> {
+    found(index, text, |_| false)
+}
+
+/// The same, of those that fit as well the known ones first.
+fn found<'a>(index: &'a Catalogued, text: &str, is_known: impl Fn(&Metric) -> bool) -> Vec<&'a Metric> {
+    let words: Vec<String> = words(text).take(WORDS_MAX).collect();
+    let fitting = |metric: &'a Metric| {
+        let score = score(metric, &words);
+        (score > 0 || words.is_empty()).then(|| (Reverse(score), !is_known(metric), metric))
+    };
+    let mut hits: Vec<(Reverse<u32>, bool, &Metric)> = index.metrics.iter().filter_map(fitting).collect();
+    hits.sort_by(|one, other| (one.0, one.1, &one.2.name).cmp(&(other.0, other.1, &other.2.name)));
+    hits.into_iter().map(|(_, _, metric)| metric).collect()
 }
 
 fn words(text: &str) -> impl Iterator<Item = String> {

@@ -23,6 +23,7 @@ pub mod trial;
 use std::{sync::Arc, time::Duration};
 
 pub use advising::Advising;
+pub use metrics::ranked;
 pub use planning::{PAST_WAIT, Planning, REACH, TRIED_MAX};
 pub use reply::{ANSWER_BYTES_MAX, ARGUMENTS_BYTES_MAX};
 pub use review::{LINE_BYTES_MAX, PATH_BYTES_MAX, Review, ReviewFile, Shown, Unshown};

@@ -5,6 +5,7 @@
 mod example;
 mod laws;
 mod meaning;
+mod model;
 mod refused;
 mod secrets;
 

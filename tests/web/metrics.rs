@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, process::Command as Process};
 
 use tollgate::{
-    domain::{Outcome, RolloutId, Severity},
-    rollout::RolloutView,
+    domain::{Outcome, RolloutId, Severity, Stamped},
+    rollout::{Event, RolloutView},
 };
 
 use crate::{
@@ -19,13 +19,17 @@ pub(crate) async fn sample(site: &Site, series: &str) -> f64 {
     line.parse().unwrap_or_else(|_| panic!("{series} is not in\n{text}"))
 }
 
+fn woken(count: usize) -> Vec<Stamped<Event>> {
+    vec![Stamped { at: NOON, event: Event::WokeUp }; count]
+}
+
 #[tokio::test]
 async fn the_metrics_tell_what_happened_and_what_is_the_case() {
     let site = site(Setup::default()).await;
     site.metrics.viewed(&fleet(NOON));
     site.metrics.handled(5);
-    site.metrics.committed(3, 0.004);
-    site.metrics.committed(2, 0.3);
+    site.metrics.committed(&woken(3), 0.004);
+    site.metrics.committed(&woken(2), 0.3);
     site.metrics.noticed(Severity::Page);
     for (series, expected) in [
         ("tollgate_events_handled_total", 5.0),
@@ -97,7 +101,7 @@ fn check_text_format(text: &str) {
 #[tokio::test]
 async fn the_metrics_keep_the_text_format() {
     let site = site(Setup::default()).await;
-    site.metrics.committed(1, 0.01);
+    site.metrics.committed(&woken(1), 0.01);
     let response = site.get("/metrics").await;
     assert_eq!(response.headers()["content-type"], "text/plain; version=0.0.4; charset=utf-8");
     let text = response.text().await.unwrap();

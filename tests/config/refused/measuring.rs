@@ -89,7 +89,7 @@ const OWED: &[Refused] = &[
         replaced: r#"kind = "ratio""#,
         by: "",
         told: &[
-            r#"services.shop.slis[0].kind: is missing; write "ratio", "latency", "events_per_traffic", "level" or "mix" (line 11)"#,
+            r#"services.shop.slis[0].kind: is missing; write "ratio", "latency", "events_per_traffic", "level", "mix", "liveness" or "probe" (line 11)"#,
         ],
     },
     Refused {
@@ -339,6 +339,7 @@ fn told_of(kind: &str, objective: &str) -> Vec<String> {
         "events_per_traffic" => r#"events = { metric = "e" }, traffic = { metric = "t" }"#,
         "level" => r#"gauge = { metric = "g" }"#,
         "mix" => r#"counter = { metric = "c" }, by = "route""#,
+        "liveness" => r#"series = { metric = "c" }"#,
         other => panic!("{other}"),
     };
     let measured = measured.replace("}, ", "}\n");
@@ -353,7 +354,7 @@ fn told_of(kind: &str, objective: &str) -> Vec<String> {
 #[test]
 fn an_objective_rests_on_what_some_test_decides_and_on_nothing_else() {
     let served = stats::served();
-    for kind in ["ratio", "latency", "events_per_traffic", "level", "mix"] {
+    for kind in ["ratio", "latency", "events_per_traffic", "level", "mix", "liveness"] {
         let undecided = format!(
             "services.shop.slos[0].sli: no test decides an SLI of kind {kind}; choose one of kind {}",
             served.join(", ")

@@ -1,6 +1,8 @@
 //! Files that are refused, and every line that is told of each.
 
+mod asked;
 mod measuring;
+mod model;
 mod process;
 mod service;
 
