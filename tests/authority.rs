@@ -76,6 +76,7 @@ fn service(model: Option<ModelPolicy>) -> ServicePolicy {
         watch: MIN * 5,
         deploy_within: MIN * 60,
         reply_within: S * 20,
+        draft_within: None,
         attempts_max: 3,
         drained_within: MIN * 3,
         pod_incident: Duration::ZERO,
@@ -589,7 +590,6 @@ fn no_advice_widens_but_a_tie_that_it_may_break_and_none_rolls_back_alone() {
     };
     let cell = std::cell::RefCell::new(run);
     runner(300).run(&inputs, |input| (cell.borrow_mut())(input)).unwrap();
-    drop(cell);
     println!("{asked} asked, {broken} ties broken, {rolled_back} rolled back");
     assert!(asked > 100 && broken > 5 && rolled_back > 5, "too tame: {asked} {broken} {rolled_back}");
 }
@@ -620,7 +620,6 @@ fn without_a_hold_that_counts_no_moment_is_wider_than_without_a_model() {
     };
     let cell = std::cell::RefCell::new(run);
     runner(150).run(&inputs, |input| (cell.borrow_mut())(input)).unwrap();
-    drop(cell);
     assert!(asked > 50, "too tame: {asked}");
 }
 
