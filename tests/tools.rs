@@ -199,7 +199,7 @@ fn review() -> Review {
     Review {
         files: vec![file(0, "src/pay.rs", lines), file(1, "src/large.rs", many)],
         unshown: vec![("Cargo.lock".into(), Unshown::Lock)],
-        secrets: 0,
+        ..Review::default()
     }
 }
 

@@ -21,7 +21,6 @@ use crate::{
     forge::GitHub,
     plan::{self, Draft, Fallback, Source},
     rollout::ServicePolicy,
-    stats,
     telemetry::Provider,
     tools,
 };
@@ -55,7 +54,7 @@ impl Order {
             change: Arc::clone(&self.change),
             diff,
             bounds: Arc::new(service.bounds.clone()),
-            served: stats::served(),
+            served: tools::served(),
             stages: service.stages.iter().map(|stage| (stage.exposure.share, stage.bake_time)).collect(),
             alpha: service.alpha,
             safe_ratio: service.safe_ratio,
