@@ -3,7 +3,6 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 
-#[expect(dead_code, reason = "other tests use the rest of the server")]
 #[path = "model_server/mod.rs"]
 mod model_server;
 
