@@ -58,6 +58,7 @@ struct World {
 
 fn service(model: Option<ModelPolicy>) -> ServicePolicy {
     ServicePolicy {
+        draft_within: None,
         repository: "acme/everything".parse().unwrap(),
         paths: vec!["**".into()],
         branch: None,
@@ -777,6 +778,7 @@ fn how_a_rollout_ended_is_explained_and_kept_for_the_next() {
 
     let usage = Usage { input_tokens: 7, cached_tokens: 1, output_tokens: 2, micro_dollars: Some(3) };
     let exchange = Exchange {
+        question: Digest::new("00"),
         request: Digest::new("00"),
         question: Digest::new("00"),
         said: 1,

@@ -10,9 +10,10 @@ use crate::{
     agent,
     config::{self, Config},
     daemon::{self, Clock, Handle, Metrics, Wings},
-    domain::{Revision, Selector, ServiceName, Sli, Split},
+    domain::{Revision, Selector, ServiceName, Sli, Split, Timestamp, Usage},
     forge::{self, GitHub},
     journal::{self, Journal},
+    rollout,
     telemetry::{self, probe, scrape},
     traffic,
     web::{self, webhooks::Inlet},
@@ -60,7 +61,7 @@ pub(super) async fn assemble(config: Config, listener: TcpListener) -> anyhow::R
     let telemetry = telemetry(&config, Arc::clone(&now))?;
     let forge = GitHub::new(&github_config(&config))?;
     let metrics = Arc::new(Metrics::new());
-    let agent = agent(&config, now)?;
+    let agent = agent(&config, &fleet, now)?;
     let wings = Wings {
         forge: Arc::new(forge),
         telemetry,
@@ -210,10 +211,12 @@ pub(super) async fn begin_history(telemetry: &dyn telemetry::Provider, service: 
     let _ = telemetry.history(ask).await;
 }
 
-/// The model, where there is one.
-fn agent(config: &Config, clock: agent::Clock) -> anyhow::Result<Option<Arc<agent::Agent>>> {
+/// The model, where there is one, with what was used today on its account.
+fn agent(config: &Config, fleet: &rollout::Fleet, clock: agent::Clock) -> anyhow::Result<Option<Arc<agent::Agent>>> {
     let Some(model) = &config.model else { return Ok(None) };
     let agent = agent::Agent::new(model_config(model), clock)?;
+    let used: Vec<(Timestamp, Usage)> = fleet.spent_today().iter().map(|spent| (spent.at, spent.usage)).collect();
+    agent.seed_spent(&used);
     Ok(Some(Arc::new(agent)))
 }
 

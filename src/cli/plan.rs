@@ -26,6 +26,8 @@ use self::{
 };
 use super::assemble;
 
+pub(super) use self::told::usage;
+
 /// Who is said to have written what comes from a file, and what it is called.
 const NOBODY: &str = "nobody";
 const UNTITLED: &str = "a diff from a file";

@@ -7,8 +7,10 @@ use serde::Serialize;
 
 use crate::{
     cli::client::{Client, Connection, say, shown, word},
-    domain::{Counts, Evidence, RolloutId, Share, Timestamp, Upcoming},
-    rollout::{CheckView, FleetView, RolloutView, Sight},
+    cli::plan::usage,
+    domain::{Counts, Evidence, RolloutId, Share, Text, Timestamp, Upcoming, Usage},
+    plan::Source,
+    rollout::{CheckView, FleetView, RolloutView, Sight, TrialView},
 };
 
 /// Most characters of a title in the table.
@@ -155,12 +157,18 @@ fn detail(rollout: &RolloutView, now: Timestamp) -> String {
         }),
     );
     section("checks", &mut out, rollout.checks.iter().map(check));
+    section("tried and rejected", &mut out, rollout.rejected_trials.iter().map(rejected));
     section(
         "proposed and refused",
         &mut out,
         rollout.rejections.iter().map(|(name, why)| format!("{}: {}", shown(name), shown(why))),
     );
     section("notes", &mut out, rollout.notes.iter().map(shown));
+    section("files that nobody looked at", &mut out, rollout.uncovered.iter().map(shown));
+    if let Some(explanation) = &rollout.explanation {
+        let title = format!("in the words of {}, which decided nothing and may be wrong", named(&explanation.model));
+        section(&title, &mut out, explanation.words.as_str().lines().filter(|line| !line.trim().is_empty()).map(shown));
+    }
     section(
         "timeline",
         &mut out,
@@ -182,6 +190,15 @@ fn heading(rollout: &RolloutView, now: Timestamp, out: &mut String) {
     let control = rollout.control_revision.as_deref().map_or("an unknown revision".into(), short);
     line("revision", format!("{} against {control}", short(&rollout.revision)));
     line("exposure", shown(&rollout.exposure));
+    if let Some(source) = &rollout.source {
+        line("planned", planned(source, rollout.usage.as_ref()));
+    }
+    if let Some(risk) = rollout.risk {
+        line("risk", risk.to_string());
+    }
+    if let Some(until) = rollout.held_by_advice_until.filter(|until| *until > now) {
+        line("held", format!("by a model's advice until {}, unless the evidence decides before", clock(until)));
+    }
     if let Some(autonomy) = &rollout.autonomy {
         line("autonomy", word(autonomy));
     }
@@ -198,6 +215,52 @@ fn heading(rollout: &RolloutView, now: Timestamp, out: &mut String) {
     if let Some(why) = &rollout.one_way {
         line("one way", shown(why));
     }
+}
+
+/// Who made the plan, and what models have used for the rollout.
+fn planned(source: &Source, used: Option<&Usage>) -> String {
+    let used = used.map_or(String::new(), |used| format!("; the model used {}", usage(used)));
+    match source {
+        Source::Heuristic => format!("by rules{used}"),
+        Source::Model { model, is_cached } => {
+            let before = if *is_cached { ", for the same change before" } else { "" };
+            format!("by {}{before}{used}", shown(model.as_str()))
+        }
+        Source::Fallback { why, detail } => {
+            let why = why.word().replace('_', " ");
+            format!("by rules, since the model was of no use ({why}): {}{used}", shown(detail.as_str()))
+        }
+    }
+}
+
+fn named(model: &Text) -> String {
+    if *model == Text::default() { "a model".into() } else { shown(model.as_str()) }
+}
+
+/// A check that did not come into the plan.
+fn rejected(trial: &TrialView) -> String {
+    format!("{}: {}", shown(&trial.check), tried(trial))
+}
+
+/// What came of trying a check on the service's past.
+fn tried(trial: &TrialView) -> String {
+    let mut out = format!("{}, {}", word(&trial.standing), trial.reason.replace('_', " "));
+    if !trial.detail.is_empty() {
+        out.push_str(&format!(": {}", shown(&trial.detail)));
+    }
+    if let Some(before) = &trial.baseline {
+        let span = span(Duration::from_secs(before.seconds));
+        out.push_str(&format!("; before: {} of {:.2} in a second over {span}", rate(before.rate), before.per_second));
+    }
+    if trial.rollouts > 0 {
+        out.push_str(&format!("; {} false alarms in {} rollouts of nothing", trial.alarms, trial.rollouts));
+    }
+    let sees: Vec<String> =
+        trial.power.iter().filter_map(|stage| Some(format!("{:.1}x at {}", stage.smallest?, stage.share))).collect();
+    if !trial.power.is_empty() {
+        out.push_str(&format!("; sees {}", if sees.is_empty() { "nothing".into() } else { sees.join(", ") }));
+    }
+    out
 }
 
 /// A titled list; nothing at all when it is empty.
@@ -284,6 +347,12 @@ fn check(check: &CheckView) -> String {
     if let Some(limit) = &check.limit {
         more(format!("never more than {} bad, whatever control does", rate(limit.bad_share_max)));
     }
+    if let Some(trial) = &check.trial {
+        more(format!("tried: {}", tried(trial)));
+    }
+    if let Some(intended) = &check.intended {
+        more(format!("an intended effect, which decides nothing: {}", word(intended).replace('_', " ")));
+    }
     if let Some(absent) = &check.absent {
         more(format!("no tally in the newest window: {}", shown(absent)));
     }
@@ -325,10 +394,14 @@ pub(super) fn share(basis_points: u16) -> String {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::domain::{
-        Aim, Autonomy, Evidence, Finding, Objection, Origin, Outcome, ServiceName, Text, Verdict, Weight,
+    use crate::{
+        domain::{
+            Aim, Autonomy, Evidence, Finding, Objection, Origin, Outcome, Prose, Risk, ServiceName, Text, Verdict,
+            Weight,
+        },
+        plan::{Baseline, Fallback, Power, Standing},
+        rollout::{Explanation, Moment, StageView},
     };
-    use crate::rollout::{Moment, StageView};
 
     pub(in crate::cli) const NOON: Timestamp = Timestamp::from_millis(1_700_049_600_000);
 
@@ -454,6 +527,54 @@ pub(super) mod tests {
             "control 0.30% (12 of 4000), canary 2.70% (27 of 1000)",
             "odd: no test serves it",
             "2023-11-15 12:00:00Z  exposed to 5%",
+        ] {
+            assert!(words.contains(expected), "{expected:?} is not in\n{words}");
+        }
+        assert!(!words.contains('\u{1b}'));
+    }
+
+    #[test]
+    fn a_models_part_is_told_and_its_words_are_marked_as_its_own() {
+        let hostile = "it held\u{1b}[2J\n\nwell";
+        let trial = TrialView {
+            check: "cold starts".into(),
+            standing: Standing::Rejected,
+            reason: "no_data".into(),
+            detail: "nothing was counted".into(),
+            baseline: Some(Baseline {
+                rate: 0.0012,
+                per_second: 84.0,
+                empty: 0.0,
+                seconds: 7_200,
+                is_calibrated: true,
+            }),
+            alarms: 1,
+            rollouts: 96,
+            power: vec![Power { share: Share::FULL, smallest: Some(1.75), twice_seconds: None }],
+        };
+        let usage =
+            Usage { input_tokens: 9_000, cached_tokens: 6_000, output_tokens: 120, micro_dollars: Some(12_345) };
+        let failed = Source::Fallback { why: Fallback::OverBudget, detail: Text::new("day_tokens_max") };
+        let rollout = RolloutView {
+            source: Some(failed),
+            usage: Some(usage),
+            risk: Some(Risk::High),
+            rejected_trials: vec![trial],
+            uncovered: vec!["web/vendor.js".into()],
+            held_by_advice_until: Some(NOON + Duration::from_secs(60)),
+            explanation: Some(Explanation { model: Text::new("m"), words: Prose::new(hostile) }),
+            ..baking(17)
+        };
+        let words = detail(&rollout, NOON);
+        for expected in [
+            "planned   by rules, since the model was of no use (over budget): day_tokens_max; the model used 9,120 tokens \
+             (6,000 cached), $0.012\n",
+            "risk      high\n",
+            "held      by a model's advice until 2023-11-15 12:01:00Z",
+            "cold starts: rejected, no data: nothing was counted; before: 0.12% of 84.00 in a second over 2h 0m; 1 false \
+             alarms in 96 rollouts of nothing; sees 1.8x at 100%\n",
+            "files that nobody looked at\n  web/vendor.js\n",
+            "in the words of m, which decided nothing and may be wrong\n  it held [2J\n  well\n",
         ] {
             assert!(words.contains(expected), "{expected:?} is not in\n{words}");
         }

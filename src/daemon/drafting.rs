@@ -21,7 +21,6 @@ use crate::{
     forge::GitHub,
     plan::{self, Draft, Fallback, Source},
     rollout::ServicePolicy,
-    stats,
     telemetry::Provider,
     tools,
 };
@@ -55,7 +54,7 @@ impl Order {
             change: Arc::clone(&self.change),
             diff,
             bounds: Arc::new(service.bounds.clone()),
-            served: stats::served(),
+            served: tools::served(),
             stages: service.stages.iter().map(|stage| (stage.exposure.share, stage.bake_time)).collect(),
             alpha: service.alpha,
             safe_ratio: service.safe_ratio,
@@ -175,7 +174,16 @@ mod tests {
     use tokio::{runtime::Handle, sync::Notify};
 
     use super::*;
-    use crate::domain::{Digest, ModelRole, WayBack};
+    use crate::{
+        agent::{self, Difference, Replay},
+        config,
+        domain::{Digest, ModelRole, Timestamp, WayBack},
+        forge::{
+            self,
+            stand_in::{Pull, StandIn},
+        },
+        journal, telemetry,
+    };
 
     fn conversation() -> Conversation {
         Conversation {
@@ -226,5 +234,82 @@ mod tests {
         let drafted = drafts.join(&Handle::current(), RolloutId(1), broken).await;
         assert_eq!(drafted.draft.clone().unwrap_err(), Text::new("the planner broke down"));
         assert!(drafts.0.lock().unwrap().is_empty());
+    }
+
+    /// A source that knows nothing.
+    struct Silent;
+
+    impl Provider for Silent {
+        fn measure(&self, _ask: telemetry::Ask) -> BoxFuture<'_, telemetry::Answer> {
+            std::future::pending().boxed()
+        }
+    }
+
+    const DIFF: &str =
+        "diff --git a/src/pay.rs b/src/pay.rs\n--- a/src/pay.rs\n+++ b/src/pay.rs\n@@ -1 +1 @@\n-a\n+b\n";
+
+    /// What is made of a change whose model answers from a record of nothing.
+    async fn drafted(with_model: bool) -> Drafted {
+        rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
+        let revision = |digit: &str| digit.repeat(40).parse::<Revision>().unwrap();
+        let github = StandIn::new();
+        github.put(Pull {
+            repository: "acme/shop".parse().unwrap(),
+            number: 7,
+            title: "Pay".into(),
+            author: "alice".into(),
+            merged_by: None,
+            branch: "main".into(),
+            base: revision("1"),
+            head: revision("2"),
+            merge_commit_sha: Some(revision("2")),
+            merged_at: Some(Timestamp::from_millis(1)),
+            diff: DIFF.into(),
+        });
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let api = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(github.serve(listener));
+        let config = forge::Config { api, token: None, timeout: Duration::from_secs(5), attempts_max: 1 };
+        let forge = Arc::new(GitHub::new(&config).unwrap());
+        let change = forge.change(&"acme/shop".parse().unwrap(), 7).await.unwrap();
+        let text = include_str!("../../config.example.toml");
+        let env = |_: &str| Some("0123456789abcdef".to_owned());
+        let policy = config::read(text, "t.toml", &env).unwrap().policy;
+        let (name, service) = policy.services.into_iter().next().unwrap();
+        let model = Arc::new(Replay::new(conversation(), Difference::Refuse));
+        let made = agent::Config {
+            flavour: agent::Flavour::OpenAi,
+            base_url: String::new(),
+            model: "m".into(),
+            key: None,
+            timeout: Duration::from_secs(1),
+            attempts_max: 1,
+            price: None,
+            limits: agent::Limits::default(),
+            budgets: agent::Budgets::default(),
+        };
+        let agent = Agent::with_model(made, model, Arc::new(|| Timestamp::EPOCH)).unwrap();
+        let agent = with_model.then(|| Arc::new(agent));
+        let desk = Desk { forge, telemetry: Arc::new(Silent), agent };
+        let order = Order { rollout: RolloutId(1), name, change: Arc::new(change), stable: None, past: Arc::from([]) };
+        desk.draft(order, Some(service), Duration::from_secs(60)).await
+    }
+
+    #[tokio::test]
+    async fn the_rules_stand_in_for_a_model_that_fails_and_say_why_and_what_was_said_is_kept() {
+        let planned = drafted(true).await;
+        let source = planned.draft.as_ref().unwrap().source.clone();
+        assert!(matches!(source, Source::Fallback { why: Fallback::Rejected, .. }), "{source:?}");
+        assert_eq!(planned.take_conversation().map(|said| said.role), Some(ModelRole::Planner));
+        let by_rules = drafted(false).await;
+        assert_eq!(by_rules.draft.as_ref().unwrap().source, Source::Heuristic);
+        assert_eq!(by_rules.draft.as_ref().unwrap().checks, planned.draft.as_ref().unwrap().checks);
+        assert!(by_rules.take_conversation().is_none());
+    }
+
+    #[test]
+    fn an_entry_has_room_for_the_longest_conversation_however_it_is_written() {
+        // A byte becomes at most six in JSON; the draft beside it is bounded by what one answer may hold.
+        const { assert!(8 * agent::RECORD_BYTES_MAX <= journal::PAYLOAD_BYTES_MAX) };
     }
 }

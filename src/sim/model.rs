@@ -52,6 +52,7 @@ pub(super) fn conversation(role: ModelRole, rng: &mut StdRng) -> Box<Conversatio
         micro_dollars: None,
     };
     let exchange = Exchange {
+        question: Digest::new("00"),
         request: Digest::new("00"),
         question: Digest::new("0"),
         said: 1,

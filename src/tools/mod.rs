@@ -94,6 +94,11 @@ pub const TOOLS: &[Tool] = &[
     tool!(Advisor, "recommend", advising::Recommend, terminal),
 ];
 
+/// The kinds of SLI that a proposed check may have: those that some test decides.
+pub fn served() -> Vec<&'static str> {
+    crate::stats::served()
+}
+
 /// How a call went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]

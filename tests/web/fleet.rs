@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use tollgate::{
     domain::{
-        Aim, Autonomy, Counts, Evidence, Finding, HardLimit, Interval, Notice, Objection, Origin, Outcome, RolloutId,
-        ServiceName, Severity, Text, Timestamp, Upcoming, Verdict, Weight,
+        Aim, Autonomy, Counts, Evidence, Finding, HardLimit, Interval, Notice, Objection, Origin, Outcome, Prose, Risk,
+        RolloutId, ServiceName, Severity, Share, Text, Timestamp, Upcoming, Usage, Verdict, Weight,
     },
-    rollout::{CheckView, FleetView, Moment, RolloutView, StageView},
+    plan::{Baseline, Fallback, Power, Reason, Source, Standing},
+    rollout::{CheckView, Explanation, FleetView, Intended, Moment, RolloutView, StageView, TrialView},
 };
 
 pub(crate) const NOON: Timestamp = Timestamp::from_millis(1_700_049_600_000);
@@ -64,6 +65,27 @@ pub(crate) fn check(
         aim: Aim::Guard,
         intended: None,
         trial: None,
+    }
+}
+
+/// How a check fared on the past.
+fn trial(name: &str, standing: Standing, reason: Reason, detail: &str) -> TrialView {
+    let is_rejected = standing == Standing::Rejected;
+    let baseline = Baseline { rate: 0.0012, per_second: 84.0, empty: 0.0, seconds: 7_200, is_calibrated: true };
+    let power = |points: u16, smallest| Power {
+        share: Share::from_basis_points(points).unwrap(),
+        smallest,
+        twice_seconds: None,
+    };
+    TrialView {
+        check: name.into(),
+        standing,
+        reason: reason.word().into(),
+        detail: detail.into(),
+        baseline: (!is_rejected).then_some(baseline),
+        alarms: 0,
+        rollouts: if is_rejected { 0 } else { 96 },
+        power: if is_rejected { Vec::new() } else { vec![power(100, None), power(2_500, Some(1.75))] },
     }
 }
 
@@ -188,6 +210,14 @@ pub(crate) fn baking(now: Timestamp) -> RolloutView {
     cache.absent = Some("control: no data; canary: unavailable: connection refused".into());
     cache.rationale = "The diff adds this counter.".into();
     cache.lines = vec!["src/price/cache.rs:41".into()];
+    let mut stale =
+        check("stale-prices", Origin::Model, Finding::Inconclusive, counts(12, 61_002), counts(9, 14_230), 3.4);
+    stale.trial = Some(trial("stale-prices", Standing::Admitted, Reason::Sound, ""));
+    let mut faster =
+        check("price-latency", Origin::Model, Finding::Inconclusive, counts(900, 61_002), counts(90, 14_230), 2.2);
+    faster.weight = Weight::Advisory;
+    faster.aim = Aim::Improvement;
+    faster.intended = Some(Intended::NotSeen);
     RolloutView {
         id: RolloutId(17),
         service: ServiceName::new("checkout"),
@@ -225,9 +255,26 @@ pub(crate) fn baking(now: Timestamp) -> RolloutView {
         one_way: Some("migrations/0042_drop_prices.sql drops a table that the old version reads".into()),
         checks: vec![
             check("availability", Origin::Slo, Finding::Healthy, counts(88, 61_002), counts(17, 14_230), -1.1),
-            check("stale-prices", Origin::Model, Finding::Inconclusive, counts(12, 61_002), counts(9, 14_230), 3.4),
+            stale,
             cache,
+            faster,
         ],
+        source: Some(Source::Model { model: Text::new("gpt-5-mini"), is_cached: false }),
+        risk: Some(Risk::Medium),
+        rejected_trials: vec![trial(
+            "cold-starts",
+            Standing::Rejected,
+            Reason::Unknown,
+            "the service does not show cold_starts_total",
+        )],
+        uncovered: vec!["web/static/vendor.js".into()],
+        usage: Some(Usage {
+            input_tokens: 9_000,
+            cached_tokens: 6_000,
+            output_tokens: 120,
+            micro_dollars: Some(12_345),
+        }),
+        held_by_advice_until: Some(now + MINUTE * 9),
         rejections: Vec::new(),
         notes: Vec::new(),
         exposures: vec![(at(3), 100), (at(8), 500), (at(15), 2_500)],
@@ -256,6 +303,8 @@ pub(crate) fn hostile(now: Timestamp) -> RolloutView {
         opened: now - MINUTE,
         ended: None,
         verdict: None,
+        source: Some(Source::Fallback { why: Fallback::OverBudget, detail: Text::new(HOSTILE) }),
+        explanation: Some(Explanation { model: Text::new(HOSTILE), words: Prose::new(HOSTILE) }),
         ..promoted(now)
     }
 }

@@ -57,6 +57,8 @@ async fn a_strangers_title_is_shown_as_text_and_does_nothing() {
     let escaped = HOSTILE.replace('<', "&lt;").replace('>', "&gt;");
     assert!(page.contains(&escaped), "{page}");
     assert!(!page.contains("<img src=\"x\"") && !page.contains("owned</title>"), "{page}");
+    assert!(page.contains("In a model's words"), "{page}");
+    assert_eq!(page.matches("<script>").count(), 0, "a model's words and a server's are text, too\n{page}");
     assert!(page.contains("data-state=\"live\""), "the stream is connected\n{page}");
 }
 
@@ -76,6 +78,16 @@ async fn the_page_shows_what_a_decision_rests_on() {
         "no data; canary: unavailable",
         "src/price/cache.rs:41",
         "<code title=\"abcdef0123456789\">abcdef0</code>",
+        "by gpt-5-mini; the model used 9,120 tokens (6,000 cached), $0.012",
+        "<dd>medium</dd>",
+        "Held by a model's advice",
+        "tried: admitted",
+        "96 rollouts of nothing",
+        "25% sees 1.8×",
+        "intended effect",
+        "not seen",
+        "cold-starts",
+        "web/static/vendor.js",
     ] {
         assert!(page.contains(expected), "{expected:?} is not in\n{page}");
     }

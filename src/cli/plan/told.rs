@@ -74,7 +74,7 @@ fn source(source: &Source, conversation: Option<&Conversation>) -> String {
 }
 
 /// Tokens and money, as in `9,120 tokens (6,000 cached), $0.012`.
-fn usage(usage: &Usage) -> String {
+pub(in crate::cli) fn usage(usage: &Usage) -> String {
     let Usage { input_tokens, cached_tokens, output_tokens, micro_dollars } = *usage;
     let cached = if cached_tokens == 0 { String::new() } else { format!(" ({} cached)", grouped(cached_tokens)) };
     let cost = micro_dollars.map_or(String::new(), |micro| format!(", ${:.3}", micro as f64 / 1e6));

@@ -63,6 +63,40 @@ function showHead() {
   show("switch", fleet.kill_switch && h("p", null, h("strong", null, "Kill switch on."), " No rollout expands; rollbacks still happen. ", h("code", null, "tollgate kill-switch off"), " allows expansion again."));
 }
 
+/* Who planned, and what a model said */
+
+const TRIALS = { admitted: GOOD, demoted: WARN, rejected: BAD };
+const EFFECTS = { confirmed: GOOD, not_seen: CALM, opposite: WARN };
+const dollars = (micro) => `$${(micro / 1e6).toFixed(micro < 1e6 ? 3 : 2)}`;
+
+function usageOf({ input_tokens: input, cached_tokens: cached, output_tokens: output, micro_dollars: cost }) {
+  return `${count(input + output)} tokens${cached ? ` (${count(cached)} cached)` : ""}${Number.isFinite(cost) ? `, ${dollars(cost)}` : ""}`;
+}
+
+/** Who made the plan. A model's name comes from the configuration, why it failed from its server: both are shown as text. */
+function sourceOf({ source, usage }) {
+  if (!source) return null;
+  const used = usage ? `; the model used ${usageOf(usage)}` : "";
+  if (source.model) return `by ${source.model.model}${source.model.is_cached ? ", for the same change before" : ""}${used}`;
+  if (source.fallback) return `by rules, since the model was of no use (${words(source.fallback.why)}): ${source.fallback.detail}${used}`;
+  return `by rules${used}`;
+}
+
+/** What came of trying a check on the service's past. */
+function trialOf(trial) {
+  const { standing, reason, detail, baseline, alarms, rollouts, power } = trial;
+  const sees = power.filter((stage) => Number.isFinite(stage.smallest)).map((stage) => `${share(stage.share)} sees ${fixed(stage.smallest, 1)}×`);
+  return h("p", { class: "small muted" }, badge(TRIALS[standing] || CALM, `tried: ${standing}`), ` ${words(reason)}`, detail && `: ${detail}`,
+    baseline && `; before: ${rate("ratio", baseline.rate)} of ${fixed(baseline.per_second, 1)}/s over ${span(baseline.seconds * 1000)}`,
+    rollouts > 0 && `; ${alarms} false alarms in ${rollouts} rollouts of nothing`,
+    power.length > 0 && `; ${sees.length ? sees.join(", ") : "no stage sees anything"}`);
+}
+
+function explanationOf({ explanation }) {
+  return explanation && section("In a model's words", ` ${explanation.model || "a model"} wrote this; nothing was decided by it, and it may be wrong`,
+    h("blockquote", { class: "model" }, String(explanation.words).split("\n").filter((line) => line.trim()).map((line) => h("p", null, line))));
+}
+
 /* One rollout */
 
 function section(title, note, ...body) {
@@ -78,9 +112,10 @@ function heading(rollout) {
     h("dl", { class: "facts" },
       fact("Change", `${rollout.repository}#${rollout.pull_request}`), fact("Author", rollout.author),
       fact("Canary", code(rollout.revision)), fact("Control", rollout.control_revision ? code(rollout.control_revision) : "unknown"),
-      rollout.autonomy && fact("Autonomy", rollout.autonomy), fact("Exposure", rollout.exposure),
+      rollout.autonomy && fact("Autonomy", rollout.autonomy), rollout.risk && fact("Risk", rollout.risk), fact("Exposure", rollout.exposure),
       fact("Opened", clock(rollout.opened)),
-      rollout.ended ? fact("Took", span(rollout.ended - rollout.opened)) : fact("Open for", span(now() - rollout.opened))));
+      rollout.ended ? fact("Took", span(rollout.ended - rollout.opened)) : fact("Open for", span(now() - rollout.opened)),
+      rollout.source && fact("Planned", sourceOf(rollout))));
 }
 
 function banners(rollout) {
@@ -89,6 +124,7 @@ function banners(rollout) {
   return [
     rollout.phase === "quarantined" && banner("quarantine", BAD, "Quarantined.", "A check of our own failed; traffic stands where it was, and a person is needed."),
     rollout.one_way && banner("one-way", WARN, "One-way change.", rollout.one_way),
+    Number.isFinite(rollout.held_by_advice_until) && isOpen(rollout) && banner("advice", WARN, "Held by a model's advice", `until ${clock(rollout.held_by_advice_until)}, unless the evidence decides before.`),
     rollout.paused && isOpen(rollout) && banner("paused", WARN, "Paused by a person.", "It still rolls back by itself."),
     next && isOpen(rollout) && h("div", { "data-key": "next", class: "banner next" },
       h("span", { class: "muted" }, "Next, if nobody does anything"), h("span", { class: "what" }, next.what),
@@ -186,11 +222,13 @@ function checkItem(rollout, check) {
   return h("li", { "data-key": check.name, class: `check ${tone}` },
     h("div", { class: "about" },
       h("div", { class: "row" }, badge(tone, words(check.finding), mark), h("h4", null, check.name)),
-      h("p", { class: "row small" }, h("span", { class: `tag ${check.origin}`, title: ORIGINS[check.origin] }, check.origin), h("span", { class: "tag" }, check.weight), h("span", { class: "tag" }, words(check.kind))),
+      h("p", { class: "row small" }, h("span", { class: `tag ${check.origin}`, title: ORIGINS[check.origin] }, check.origin), h("span", { class: "tag" }, check.weight), h("span", { class: "tag" }, words(check.kind)),
+        check.aim === "improvement" && h("span", { class: "tag", title: "it says whether the change does what it is meant to; it decides nothing" }, "intended effect"), check.intended && badge(EFFECTS[check.intended] || CALM, words(check.intended))),
       check.rationale && h("p", null, check.rationale),
       check.absent && h("p", { class: "absent" }, h("strong", null, "No tally: "), check.absent),
       h("p", { class: "small muted" }, h("code", null, check.sli)),
-      check.lines.length > 0 && h("p", { class: "small lines" }, check.lines.map((line) => h("code", null, line)))),
+      check.lines.length > 0 && h("p", { class: "small lines" }, check.lines.map((line) => h("code", null, line))),
+      check.trial && trialOf(check.trial)),
     arms(check), evidenceOf(rollout, check));
 }
 
@@ -199,7 +237,10 @@ function detail(rollout) {
   return [
     heading(rollout), ...banners(rollout), rollout.stages.length > 0 && ladder(rollout), objections(rollout),
     section("Checks", rollout.checks.length ? " evidence of harm, against what a rollback needs" : isOpen(rollout) ? " none yet: the plan is being made" : " none", rollout.checks.length > 0 && h("ul", { class: "checks" }, rollout.checks.map((check) => checkItem(rollout, check)))),
+    explanationOf(rollout),
     more("Proposed and refused", rollout.rejections, ([name, why]) => [h("b", null, name), ` ${why}`]),
+    more("Tried and rejected", rollout.rejected_trials || [], (trial) => [h("b", null, trial.check), trialOf(trial)]),
+    more("Files that nobody looked at", rollout.uncovered || [], (path) => h("code", null, path)),
     more("Notes on the plan", rollout.notes, (note) => note),
     section("Timeline", " newest first", h("ol", { class: "timeline" }, [...rollout.timeline].reverse().map((moment) => h("li", null, h("time", { class: "muted number", datetime: new Date(moment.at).toISOString() }, clock(moment.at)), h("span", null, moment.text))))),
   ];
