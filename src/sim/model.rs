@@ -54,7 +54,6 @@ pub(super) fn conversation(role: ModelRole, rng: &mut StdRng) -> Box<Conversatio
     let exchange = Exchange {
         question: Digest::new("00"),
         request: Digest::new("00"),
-        question: Digest::new("0"),
         said: 1,
         finish: Text::new("stop"),
         failure: None,
