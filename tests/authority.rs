@@ -599,7 +599,7 @@ fn no_advice_widens_but_a_tie_that_it_may_break_and_none_rolls_back_alone() {
         }
         Ok(())
     };
-    run_all(300, &inputs, run);
+    run_all(600, &inputs, run);
     println!("{asked} asked, {broken} ties broken, {rolled_back} rolled back");
     assert!(asked > 100 && broken > 5 && rolled_back > 5, "too tame: {asked} {broken} {rolled_back}");
 }
