@@ -158,7 +158,7 @@ struct CalledFunction {
 pub(super) fn request(model: &str, question: &Question<'_>, dialect: Dialect) -> Result<Request, serde_json::Error> {
     let has_tools = !question.tools.is_empty();
     let must_call = question.must_call && dialect.required;
-    let ends = question.tools.iter().any(|tool| tool.is_terminal);
+    let only_ends = has_tools && question.tools.iter().all(|tool| tool.is_terminal);
     let limit = |name| (dialect.output_limit == name).then_some(question.output_tokens_max);
     let body = Body {
         model,
@@ -168,8 +168,9 @@ pub(super) fn request(model: &str, question: &Question<'_>, dialect: Dialect) ->
         prompt_cache_key: dialect.prompt_cache_key.then_some(question.cache_key).filter(|key| !key.is_empty()),
         tools: question.tools.iter().map(|tool| offered(tool, dialect.strict)).collect(),
         tool_choice: has_tools.then_some(if must_call { "required" } else { "auto" }),
-        // A terminal call beside another one would end the conversation before the other is answered.
-        parallel_tool_calls: (ends && dialect.parallel_tool_calls).then_some(false),
+        // Several checks in one answer are what keeps a planning within its few turns. Of calls that end it there can be
+        // but one; the loop refuses any other beside it, whatever a server makes of this.
+        parallel_tool_calls: (only_ends && dialect.parallel_tool_calls).then_some(false),
         messages: question.messages.iter().map(said).collect(),
     };
     let text = serde_json::to_string(&body)?;
@@ -257,8 +258,9 @@ mod tests {
     }
 
     #[test]
-    fn several_calls_at_once_are_forbidden_only_where_one_of_them_could_end_the_conversation() {
-        assert_eq!(body(&[], &[&LOOK, &END], true, DIALECT)["parallel_tool_calls"], false);
+    fn several_calls_at_once_are_forbidden_only_where_each_would_end_the_conversation() {
+        assert_eq!(body(&[], &[&END], true, DIALECT)["parallel_tool_calls"], false);
+        assert_eq!(body(&[], &[&LOOK, &END], true, DIALECT).get("parallel_tool_calls"), None);
         assert_eq!(body(&[], &[&LOOK], true, DIALECT).get("parallel_tool_calls"), None);
         assert_eq!(body(&[], &[], true, DIALECT).get("tool_choice"), None, "nothing to choose from");
         assert_eq!(body(&[], &[&LOOK], false, DIALECT)["tool_choice"], "auto");
