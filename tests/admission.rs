@@ -1,8 +1,6 @@
 //! What admission lets a draft do beyond the catalogue, what the operator's path rules add to it, and how much of it a
 //! plan keeps.
 
-#![expect(clippy::unwrap_used, reason = "a draft that cannot be set up has failed")]
-
 use tollgate::{
     domain::*,
     plan::{

@@ -6,7 +6,10 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use proptest::{prelude::*, test_runner::TestRunner};
+use proptest::{
+    prelude::*,
+    test_runner::{TestCaseResult, TestRunner},
+};
 use tollgate::{
     domain::*,
     plan::{Draft, PathRule, Reason, Source, Standing, Trial, Tried},
@@ -563,6 +566,12 @@ fn runner(cases: u32) -> TestRunner {
     TestRunner::new(ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() })
 }
 
+/// Runs a law that counts what it has seen, which a runner's closures may not.
+fn run_all<S: Strategy>(cases: u32, inputs: &S, law: impl FnMut(S::Value) -> TestCaseResult) {
+    let law = std::cell::RefCell::new(law);
+    runner(cases).run(inputs, |input| (law.borrow_mut())(input)).unwrap();
+}
+
 /// For every life of a rollout and every advice: what is asked of traffic beyond what the same state asks for without
 /// advice is a tie broken where that is allowed, or a rollback that a check leans to; and no retreat stays away.
 #[test]
@@ -588,9 +597,7 @@ fn no_advice_widens_but_a_tie_that_it_may_break_and_none_rolls_back_alone() {
         }
         Ok(())
     };
-    let cell = std::cell::RefCell::new(run);
-    runner(300).run(&inputs, |input| (cell.borrow_mut())(input)).unwrap();
-    drop(cell);
+    run_all(300, &inputs, run);
     println!("{asked} asked, {broken} ties broken, {rolled_back} rolled back");
     assert!(asked > 100 && broken > 5 && rolled_back > 5, "too tame: {asked} {broken} {rolled_back}");
 }
@@ -619,9 +626,7 @@ fn without_a_hold_that_counts_no_moment_is_wider_than_without_a_model() {
         }
         Ok(())
     };
-    let cell = std::cell::RefCell::new(run);
-    runner(150).run(&inputs, |input| (cell.borrow_mut())(input)).unwrap();
-    drop(cell);
+    run_all(150, &inputs, run);
     assert!(asked > 50, "too tame: {asked}");
 }
 

@@ -201,7 +201,7 @@ impl Rollout {
         let may = desk.policy.model.as_ref().is_some_and(|model| model.may == ModelMay::BreakTies);
         let least = desk.policy.samples_min.max(1);
         let facts = self.facts(desk.policy.alpha);
-        let in_doubt = facts
+        let mut in_doubt = facts
             .iter()
             .filter(|facts| facts.check.weight == Weight::Critical && facts.finding == Finding::Inconclusive);
         // A gauge is read as often as it is looked at, and not as often as it is used.
@@ -209,7 +209,7 @@ impl Rollout {
             facts.this_stage.total >= if facts.check.sli.counts_requests() { least } else { 1 }
         };
         may && self.advance().is_some()
-            && in_doubt.fold(true, |all, facts| all && is_seen(facts))
+            && in_doubt.all(is_seen)
             && self.reviewed(Verdict::Promote, None, desk).verdict == Verdict::Promote
     }
 
