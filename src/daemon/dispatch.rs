@@ -225,7 +225,20 @@ fn told((why, detail): (Fallback, String)) -> Text {
     Text::new(format!("{}: {detail}", why.word().replace('_', " ")))
 }
 
-/// A measurement as it can be recorded: the journal is JSON, which has no word for infinite or for no number.
+/// Most bytes of the names of categories in one tally, and in all parts of one measurement. They are strangers' words, and
+/// an entry of the journal has an end: many checks of mixes must fit into one.
+const CATEGORY_BYTES_MAX: usize = 32 << 10;
+
+/// The bytes of a tally's names of categories.
+fn category_bytes(tally: &Tally) -> usize {
+    match tally {
+        Tally::Mix(categories) => categories.iter().map(|(name, _)| name.len()).sum(),
+        Tally::Counts(_) | Tally::Histogram(_) | Tally::Samples(_) => 0,
+    }
+}
+
+/// A measurement as it can be recorded: the journal is JSON, which has no word for infinite or for no number, and its
+/// entries are bounded.
 fn finite(mut measurement: Measurement) -> Measurement {
     let is_finite = |tally: &Tally| match tally {
         Tally::Histogram(histogram) => histogram.bounds.iter().all(|bound| bound.is_finite()),
@@ -235,8 +248,15 @@ fn finite(mut measurement: Measurement) -> Measurement {
     if measurement.tally.as_ref().is_ok_and(|tally| !is_finite(tally)) {
         measurement.tally = Err(Absence::Malformed(Text::new("a number that is not finite")));
     }
+    if measurement.tally.as_ref().is_ok_and(|tally| category_bytes(tally) > CATEGORY_BYTES_MAX) {
+        measurement.tally = Err(Absence::Malformed(Text::new("more categories than can be recorded")));
+    }
+    let in_parts: usize = measurement.parts.iter().map(|part| category_bytes(&part.tally)).sum();
     // Parts of which some are missing do not make up the whole, so they go together.
-    if measurement.tally.is_err() || !measurement.parts.iter().all(|part| is_finite(&part.tally)) {
+    if measurement.tally.is_err()
+        || in_parts > CATEGORY_BYTES_MAX
+        || !measurement.parts.iter().all(|part| is_finite(&part.tally))
+    {
         measurement.parts.clear();
     }
     measurement
@@ -254,5 +274,29 @@ fn shift_error(error: traffic::Error) -> ShiftError {
     match error {
         traffic::Error::Unavailable(why) => ShiftError::Unavailable(why),
         traffic::Error::Refused(why) => ShiftError::Refused(why),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Arm, Part, PartKind, Timestamp, Window};
+
+    fn measured(in_whole: usize, in_part: usize) -> Measurement {
+        let mix = |bytes: usize| Tally::Mix(vec![("x".repeat(bytes), 1)]);
+        let window = Window { after: Timestamp::from_millis(0), through: Timestamp::from_millis(1) };
+        let parts = vec![Part { kind: PartKind::Pod, name: Text::new("a"), tally: mix(in_part) }];
+        finite(Measurement { check: CheckId(0), arm: Arm::Canary, window, tally: Ok(mix(in_whole)), parts })
+    }
+
+    #[test]
+    fn categories_that_could_not_be_recorded_are_an_absence() {
+        let most = CATEGORY_BYTES_MAX;
+        let kept = measured(most, most);
+        assert!(kept.tally.is_ok() && kept.parts.len() == 1);
+        let without_parts = measured(most, most + 1);
+        assert!(without_parts.tally.is_ok() && without_parts.parts.is_empty());
+        let none = measured(most + 1, 1);
+        assert!(matches!(none.tally, Err(Absence::Malformed(_))) && none.parts.is_empty());
     }
 }

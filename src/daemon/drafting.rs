@@ -118,7 +118,12 @@ impl Desk {
             return Drafted::without_model(Ok(instead(by_rules, Fallback::Unavailable, "no plan came in time")));
         };
         let Planned { draft, conversation } = planned;
-        let draft = draft.unwrap_or_else(|(why, detail)| instead(by_rules, why, &detail));
+        let mut draft = draft.unwrap_or_else(|(why, detail)| instead(by_rules, why, &detail));
+        // Admission asks for names and kinds. The values of labels are strangers' words without end, and this is recorded.
+        for metric in &mut draft.found {
+            metric.help = Text::default();
+            metric.labels.iter_mut().for_each(|label| label.values.clear());
+        }
         Drafted { draft: Ok(Box::new(draft)), conversation: Mutex::new(conversation.map(Box::new)) }
     }
 }

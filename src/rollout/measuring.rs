@@ -11,7 +11,7 @@ use super::{
     state::Rollout,
 };
 use crate::domain::{
-    Absence, Aim, Arm, Check, Counts, Measurement, Outcome, Reading, RequestId, Severity, Text, Timestamp,
+    Absence, Aim, Arm, Check, Counts, Measurement, Origin, Outcome, Reading, RequestId, Severity, Text, Timestamp,
 };
 
 /// A canary whose requests fall to this part of what they were counts as drained: clients finish what they began.
@@ -151,10 +151,13 @@ impl Rollout {
         };
         let mut heard = false;
         let mut control_answers = Vec::new();
+        // Whether telemetry is alive is told by what the operator asks for: a probe, or a counter of a proposer's choice,
+        // goes on when the service's own metrics are gone.
+        let has_objectives = plan.checks().iter().any(|check| check.origin == Origin::Slo);
         for ((check, record), [control, canary]) in plan.checks().iter().zip(&mut self.records).zip(windows) {
             let (control, canary) = (reading(control), reading(canary));
             let guards = check.aim == Aim::Guard;
-            if guards {
+            if guards && (check.origin == Origin::Slo || !has_objectives) {
                 heard |= canary.is_ok();
                 control_answers.push(!matches!(control, Err(Absence::Unavailable(_))));
             }
@@ -179,9 +182,13 @@ impl Rollout {
     }
 
     /// The most requests that any check counted on the canary in the newest window; `None` when none could be counted.
+    /// Where an objective counts requests, only objectives are asked: a proposed check may count what never ends.
     pub(super) fn newest_canary_total(&self) -> Option<u64> {
-        let counts_requests = self.guards().filter(|(check, _)| check.sli.counts_requests());
-        counts_requests.filter_map(|(_, record)| record.newest()).map(|Counts { total, .. }| total).max()
+        let counting = || self.guards().filter(|(check, _)| check.sli.counts_requests());
+        let is_objective = |check: &Check| check.origin == Origin::Slo;
+        let has_objective = counting().any(|(check, _)| is_objective(check));
+        let asked = counting().filter(|(check, _)| is_objective(check) || !has_objective);
+        asked.filter_map(|(_, record)| record.newest()).map(|Counts { total, .. }| total).max()
     }
 
     fn is_drained(&self) -> bool {
