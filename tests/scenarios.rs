@@ -296,18 +296,58 @@ fn a_breach_that_was_held_is_not_forgotten() {
     w.go(MIN * 20);
     assert_eq!(w.r(1).share, 500);
 }
-#[test]
-fn a_quiet_route_does_not_roll_back_a_healthy_change() {
-    let mut w = World::new(policy(Autonomy::Auto));
+/// A check that was proposed for the change.
+fn proposed() -> Check {
     let m = scenario::bounds().mandatory[0].clone();
-    w.checks = vec![Check {
+    Check {
         name: CheckName::new("errors on /new"),
         sli: m.sli.narrowed("route", &Match::Is("/new".into())),
         limit: None,
         origin: Origin::Heuristic,
         lines: vec![DiffLine { path: "a.rs".into(), line: 1 }],
         ..m
-    }];
+    }
+}
+#[test]
+fn a_busy_proposed_check_does_not_stand_for_the_traffic_that_a_stage_needs() {
+    let share_after = |objective: u64, proposal: u64| {
+        let mut w = World::new(policy(Autonomy::Auto));
+        w.checks = vec![proposed()];
+        w.tally = Box::new(move |c, arm| match (c.origin, arm) {
+            (Origin::Slo, Arm::Canary) => counts(0, objective),
+            (_, Arm::Canary) => counts(0, proposal),
+            (_, Arm::Control) => counts(1, 1_000),
+        });
+        w.merge(1, "a");
+        w.go(MIN * 20);
+        w.r(1).share
+    };
+    assert_eq!(share_after(0, 10_000), 500, "nobody was served");
+    assert_eq!(share_after(100, 10_000), 10_000);
+}
+#[test]
+fn a_proposed_check_that_goes_on_hides_no_blackout_and_keeps_no_rollback_from_ending() {
+    let alive = |c: &Check| c.origin != Origin::Slo;
+    let mut w = World::new(policy(Autonomy::Auto));
+    w.checks = vec![proposed()];
+    w.tally = Box::new(move |c, _| if alive(c) { counts(0, 10_000) } else { Err(Absence::NoData) });
+    w.merge(1, "a");
+    w.go(MIN * 10);
+    assert!(w.r(1).objections.iter().any(|o| o.rail == "telemetry_blackout"), "{:?}", w.r(1).objections);
+
+    let mut w = World::new(policy(Autonomy::Auto));
+    w.checks = vec![proposed()];
+    w.merge(1, "a");
+    w.go(MIN);
+    w.tally = Box::new(move |c, _| if alive(c) { counts(0, 10_000) } else { counts(0, 0) });
+    w.cmd(1, Command::Rollback);
+    w.go(MIN * 10);
+    assert_eq!(w.r(1).outcome, Some(Outcome::RolledBack), "{:?}", w.r(1).timeline);
+}
+#[test]
+fn a_quiet_route_does_not_roll_back_a_healthy_change() {
+    let mut w = World::new(policy(Autonomy::Auto));
+    w.checks = vec![proposed()];
     w.tally = Box::new(|c, arm| {
         if c.origin == Origin::Heuristic {
             Err(Absence::NoData)
