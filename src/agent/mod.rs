@@ -54,7 +54,7 @@ use self::{
 };
 use crate::{
     domain::{
-        Advice, Brief, Change, Conversation, Diff, Digest, ModelRole, PathClass, Prose, Repository, RolloutId,
+        Advice, Brief, Change, Conversation, Diff, Digest, ModelRole, PathClass, Prose, Repository, Risk, RolloutId,
         ServiceName, Story, Text, Timestamp, Usage,
     },
     plan::{Draft, Fallback, Source, heuristic_draft, path_class},
@@ -215,10 +215,10 @@ impl Agent {
             uncovered: Vec::new(),
         };
         let said = self.hold(ModelRole::Planner, None, rollout, &context.service, &mut part).await;
-        let PlannerPart { toolbox, uncovered, .. } = part;
+        let PlannerPart { toolbox, uncovered, review, .. } = part;
         let draft = match (said.closed, toolbox) {
             (Ok(Closed::By(Ended::Submitted)), Some(toolbox)) => {
-                let draft = bounded_by_rules(toolbox.finish(), by_rules, uncovered);
+                let draft = bounded_by_rules(toolbox.finish(), by_rules, uncovered, review.hides);
                 let model = Text::new(made.model.name());
                 let source = |is_cached| Source::Model { model: model.clone(), is_cached };
                 cache.put(key, Draft { source: source(true), ..draft.clone() }, (made.clock)());
@@ -367,14 +367,37 @@ fn needs_no_model(change: &Change, diff: &Diff) -> bool {
 }
 
 /// What plain rules say over a model's draft: whether the change can be taken back is theirs alone, since a model that says
-/// "it cannot" would keep a bad version from being rolled back. It says so in a note, and in a higher risk.
-fn bounded_by_rules(draft: Draft, by_rules: Draft, uncovered: Vec<Text>) -> Draft {
+/// "it cannot" would keep a bad version from being rolled back. It says so in a note, and in a higher risk. A diff that
+/// `hides` characters from whoever reads it is risky whatever the model made of it.
+fn bounded_by_rules(draft: Draft, by_rules: Draft, uncovered: Vec<Text>, hides: bool) -> Draft {
     let mut draft = Draft { way_back: by_rules.way_back, ..draft };
     draft.notes.extend(by_rules.notes);
+    if hides {
+        draft.risk = draft.risk.max(Risk::Medium);
+        draft.notes.push(Text::new("the diff hides characters from whoever reads it: look at it with them shown"));
+    }
     for text in uncovered {
         if !draft.uncovered.contains(&text) {
             draft.uncovered.push(text);
         }
     }
     draft
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::WayBack;
+
+    #[test]
+    fn what_hides_is_risky_whatever_the_model_says_and_the_way_back_is_the_rules() {
+        let drafted = |way_back| Draft::by_rules(Vec::new(), way_back, Vec::new());
+        let one_way = || WayBack::OneWay { why: Text::new("it drops a column"), lines: Vec::new() };
+        let shown = bounded_by_rules(drafted(one_way()), drafted(WayBack::Open), Vec::new(), false);
+        assert_eq!((shown.risk, shown.way_back, shown.notes.len()), (Risk::Low, WayBack::Open, 0));
+        let hidden = bounded_by_rules(drafted(WayBack::Open), drafted(one_way()), Vec::new(), true);
+        assert_eq!((hidden.risk, hidden.way_back, hidden.notes.len()), (Risk::Medium, one_way(), 1));
+        let high = Draft { risk: Risk::High, ..drafted(WayBack::Open) };
+        assert_eq!(bounded_by_rules(high, drafted(WayBack::Open), Vec::new(), true).risk, Risk::High);
+    }
 }
