@@ -18,8 +18,12 @@ use super::{
 };
 use crate::{
     agent::{Advised, Agent, Narrated},
-    domain::{Absence, Check, CheckId, Measurement, Notice, RequestId, ServiceName, Severity, Shift, Tally, Text},
+    domain::{
+        Absence, Check, CheckId, Measurement, Notice, RequestId, ServiceName, Severity, Shift, Stamped, Tally, Text,
+        Timestamp,
+    },
     forge::{self, GitHub},
+    journal,
     plan::Fallback,
     rails::Cleared,
     rollout::{Effect, Event, FetchError, Policy, ShiftError},
@@ -147,7 +151,7 @@ impl Dispatch {
         let handle = self.handle.clone();
         self.runtime.spawn(async move {
             // A daemon that is stopping takes no replies; they are asked for again when it starts.
-            let _ = handle.reply(reply.await).await;
+            let _ = handle.reply(within_an_entry(reply.await)).await;
         });
     }
 
@@ -225,6 +229,50 @@ fn told((why, detail): (Fallback, String)) -> Text {
     Text::new(format!("{}: {detail}", why.word().replace('_', " ")))
 }
 
+/// Names of categories of all measurements together up to here fit into an entry, whatever else is measured.
+const SMALL_BYTES: usize = 1 << 20;
+
+/// A reply as the journal takes it. One that is larger than an entry becomes an absence or a failure: it says less, and the
+/// daemon goes on; an event that cannot be recorded would end it.
+fn within_an_entry(event: Event) -> Event {
+    if let Event::Measured { measurements, .. } = &event {
+        let bytes = |measurement: &Measurement| {
+            let parts: usize = measurement.parts.iter().map(|part| category_bytes(&part.tally)).sum();
+            measurement.tally.as_ref().map_or(0, category_bytes) + parts
+        };
+        // Nearly all are far smaller, and writing one out takes longer than deciding on it.
+        if measurements.iter().map(bytes).sum::<usize>() <= SMALL_BYTES {
+            return event;
+        }
+    }
+    let stamped = Stamped { at: Timestamp::EPOCH, event };
+    if journal::recordable(&stamped).is_ok() {
+        return stamped.event;
+    }
+    let why = || Text::new("more than can be recorded in one entry");
+    tracing::error!("a reply is larger than an entry of the journal; it is recorded as a failure");
+    match stamped.event {
+        Event::Drafted { request, rollout, .. } => {
+            Event::Drafted { request, rollout, draft: Err(why()), conversation: None }
+        }
+        Event::Advised { request, rollout, .. } => {
+            Event::Advised { request, rollout, advice: Err(why()), conversation: None }
+        }
+        Event::Narrated { request, rollout, .. } => {
+            Event::Narrated { request, rollout, words: Err(why()), conversation: None }
+        }
+        Event::Measured { request, rollout, through, measurements } => {
+            let absent = |measurement: Measurement| Measurement {
+                tally: Err(Absence::Malformed(why())),
+                parts: Vec::new(),
+                ..measurement
+            };
+            Event::Measured { request, rollout, through, measurements: measurements.into_iter().map(absent).collect() }
+        }
+        event => event,
+    }
+}
+
 /// Most bytes of the names of categories in one tally, and in all parts of one measurement. They are strangers' words, and
 /// an entry of the journal has an end: many checks of mixes must fit into one.
 const CATEGORY_BYTES_MAX: usize = 32 << 10;
@@ -280,13 +328,27 @@ fn shift_error(error: traffic::Error) -> ShiftError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Arm, Part, PartKind, Timestamp, Window};
+    use crate::domain::{Arm, Part, PartKind, RolloutId, Window};
 
     fn measured(in_whole: usize, in_part: usize) -> Measurement {
         let mix = |bytes: usize| Tally::Mix(vec![("x".repeat(bytes), 1)]);
         let window = Window { after: Timestamp::from_millis(0), through: Timestamp::from_millis(1) };
         let parts = vec![Part { kind: PartKind::Pod, name: Text::new("a"), tally: mix(in_part) }];
         finite(Measurement { check: CheckId(0), arm: Arm::Canary, window, tally: Ok(mix(in_whole)), parts })
+    }
+
+    #[test]
+    fn a_reply_that_no_entry_holds_is_recorded_as_a_failure() {
+        let reply = |checks: usize| {
+            let measurements = vec![measured(CATEGORY_BYTES_MAX, CATEGORY_BYTES_MAX); checks];
+            let (request, rollout, through) = (RequestId(1), RolloutId(1), Timestamp::from_millis(1));
+            let event = within_an_entry(Event::Measured { request, rollout, through, measurements });
+            let Event::Measured { measurements, .. } = &event else { panic!("another event: {event:?}") };
+            let has_tallies = measurements.iter().all(|measurement| measurement.tally.is_ok());
+            let recorded = journal::recordable(&Stamped { at: Timestamp::EPOCH, event });
+            (has_tallies, recorded.is_ok())
+        };
+        assert_eq!((reply(2), reply(100), reply(200)), ((true, true), (true, true), (false, true)));
     }
 
     #[test]
