@@ -28,7 +28,6 @@ async fn a_request_is_the_one_that_openai_documents() {
         "prompt_cache_key": "shop/planner",
         "tools": [tool("look", "Looks at a file."), tool("end", "Ends it.")],
         "tool_choice": "required",
-        "parallel_tool_calls": false,
         "messages": [
             {"role": "system", "content": "Be careful."},
             {"role": "user", "content": "What do you see?"}
