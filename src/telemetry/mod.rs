@@ -72,6 +72,7 @@ impl Answer {
                     window,
                     tally: Err(why.clone()),
                     parts: Vec::new(),
+                    estimated: false,
                 })
             })
             .collect();
