@@ -84,6 +84,7 @@ fn cleared(shift: Shift) -> Cleared<Shift> {
         kill_switch: false,
         way_back: &WayBack::Open,
         control_stands: None,
+        shares_off: None,
         autonomy: Autonomy::Auto,
         asked: None,
     };

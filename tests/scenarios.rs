@@ -63,6 +63,8 @@ fn service(autonomy: Autonomy) -> ServicePolicy {
         attempts_max: 3,
         drained_within: MIN * 3,
         pod_incident: Duration::ZERO,
+        warm_up: Duration::ZERO,
+        share_tolerance: None,
         safe_ratio: 2.0,
         bake_time_shown_safe: None,
         model: None,
@@ -506,4 +508,78 @@ fn a_deployment_may_be_told_by_a_short_revision() {
     w.ev(told("0000000"));
     w.go(S * 5);
     assert_eq!(w.r(1).share, 500);
+}
+
+/// A service with this warm-up whose canary has so many bad ones of its 100 in each look, beside control's 1 of 1,000.
+fn cold(warm_up: Duration, bad: u64) -> World {
+    let mut s = service(Autonomy::Auto);
+    s.warm_up = warm_up;
+    let mut w = World::new(wrap(s));
+    set_bad(&mut w, bad);
+    w.merge(1, "a");
+    w
+}
+fn set_bad(w: &mut World, bad: u64) {
+    w.tally = Box::new(move |_, arm| if arm == Arm::Canary { counts(bad, 100) } else { counts(1, 1000) });
+}
+/// When it was decided to take it back, counted from the merge.
+fn taken_back(w: &World) -> Option<Duration> {
+    let shown = w.r(1);
+    let moment = shown.timeline.iter().find(|moment| moment.text.starts_with("rolling back"))?;
+    Some(moment.at.since(shown.opened))
+}
+#[test]
+fn a_cold_start_is_held_against_a_canary_only_without_a_warm_up() {
+    for warm_up in [Duration::ZERO, MIN * 8] {
+        let is_warmed = warm_up > Duration::ZERO;
+        let mut w = cold(warm_up, 15);
+        w.go(MIN * 7);
+        if is_warmed {
+            let early = w.r(1);
+            assert_eq!((early.share, early.checks[0].evidence.canary.total), (500, 0), "no sample, no bake time");
+            assert!(
+                early.warming_up_until.is_some() && early.cold.bad >= 150 && early.cold.total >= 1_000,
+                "{early:?}"
+            );
+            assert!(early.next.unwrap().at > w.now);
+        }
+        set_bad(&mut w, 0);
+        w.go(MIN * 60);
+        assert_eq!(taken_back(&w).is_none(), is_warmed, "{:#?}", w.r(1).timeline);
+        assert_eq!(w.r(1).share == 10_000, is_warmed);
+        let told = w.r(1).timeline.iter().any(|moment| moment.text.starts_with("warmed up; not held against it: "));
+        assert_eq!(told, is_warmed, "what was left out is said");
+    }
+}
+#[test]
+fn a_canary_that_stays_bad_after_its_warm_up_is_rolled_back_from_there() {
+    let ended = |warm_up: Duration| {
+        let mut w = cold(warm_up, 15);
+        w.go(MIN * 30);
+        taken_back(&w).unwrap()
+    };
+    let (warm, cold) = (ended(Duration::ZERO), ended(MIN * 5));
+    assert!(cold >= MIN * 5 && cold <= warm + MIN * 6, "{warm:?} and {cold:?}");
+}
+#[test]
+fn a_hard_limit_does_not_wait_for_a_warm_up() {
+    let mut w = cold(MIN * 15, 90);
+    w.go(MIN * 2);
+    assert!(taken_back(&w).is_some_and(|after| after < MIN), "{:#?}", w.r(1).timeline);
+}
+#[test]
+fn a_canary_that_gets_another_share_than_was_set_is_held_until_it_does_not() {
+    let mut s = service(Autonomy::Auto);
+    s.share_tolerance = Some(2.0);
+    let mut w = World::new(wrap(s));
+    w.tally = Box::new(|_, arm| if arm == Arm::Canary { counts(0, 1000) } else { counts(1, 1000) });
+    w.merge(1, "a");
+    w.go(MIN * 8);
+    assert_eq!((w.r(1).share, w.r(1).outcome), (500, None), "{:?}", w.r(1).timeline);
+    let why = "the canary gets 50.0% of the requests where 5.0% was set";
+    assert!(w.r(1).objections.iter().any(|o| o.rail == "sample_ratio" && o.why.as_str().starts_with(why)));
+    assert_eq!(w.notices.iter().filter(|notice| notice.text.as_str().starts_with(why)).count(), 1, "told once");
+    w.tally = Box::new(|_, arm| if arm == Arm::Canary { counts(0, 50) } else { counts(1, 950) });
+    w.go(MIN * 12);
+    assert!(w.r(1).share > 500, "{:?}", w.r(1).objections);
 }

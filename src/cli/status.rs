@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::{
     cli::client::{Client, Connection, say, shown, word},
     cli::plan::usage,
-    domain::{Counts, Evidence, RolloutId, Share, Text, Timestamp, Upcoming, Usage},
+    domain::{Counts, Evidence, RolloutId, Share, Shares, Text, Timestamp, Upcoming, Usage},
     plan::Source,
     rollout::{CheckView, FleetView, RolloutView, Sight, TrialView},
 };
@@ -198,6 +198,18 @@ fn heading(rollout: &RolloutView, now: Timestamp, out: &mut String) {
     }
     if let Some(until) = rollout.held_by_advice_until.filter(|until| *until > now) {
         line("held", format!("by a model's advice until {}, unless the evidence decides before", clock(until)));
+    }
+    if let Some(until) = rollout.warming_up_until.filter(|until| *until > now) {
+        let Counts { bad, total } = rollout.cold;
+        let told = format!("until {}; {bad} bad of {total} requests are not held against it", clock(until));
+        line("warming", told);
+    }
+    if let Some(Shares { set, seen }) = rollout.shares_off {
+        let (set, seen) = (set * 100.0, seen * 100.0);
+        line("split", format!("OFF: the canary gets {seen:.1}% of the requests where {set:.1}% was set"));
+    }
+    if let Some(heavy) = &rollout.concentration {
+        line("traffic", shown(heavy.to_string()));
     }
     if let Some(autonomy) = &rollout.autonomy {
         line("autonomy", word(autonomy));
@@ -399,8 +411,8 @@ pub(super) mod tests {
     use super::*;
     use crate::{
         domain::{
-            Aim, Autonomy, Evidence, Finding, Objection, Origin, Outcome, Prose, Risk, ServiceName, Text, Verdict,
-            Weight,
+            Aim, Autonomy, Concentration, Evidence, Finding, Objection, Origin, Outcome, Prose, Risk, ServiceName,
+            Text, Verdict, Weight,
         },
         plan::{Baseline, Fallback, Power, Standing},
         rollout::{Explanation, Moment, StageView},
@@ -491,6 +503,10 @@ pub(super) mod tests {
             uncovered: Vec::new(),
             usage: None,
             held_by_advice_until: None,
+            warming_up_until: None,
+            cold: Counts::default(),
+            shares_off: None,
+            concentration: None,
             explanation: None,
         }
     }
@@ -566,6 +582,10 @@ pub(super) mod tests {
             rejected_trials: vec![trial],
             uncovered: vec!["web/vendor.js".into()],
             held_by_advice_until: Some(NOON + Duration::from_secs(60)),
+            warming_up_until: Some(NOON + Duration::from_secs(30)),
+            cold: Counts { bad: 12, total: 400 },
+            shares_off: Some(Shares { set: 0.05, seen: 0.113 }),
+            concentration: Some(Concentration { tenant: Text::new(hostile), control: 0.04, canary: 0.62 }),
             explanation: Some(Explanation { model: Text::new("m"), words: Prose::new(hostile) }),
             ..baking(17)
         };
@@ -575,6 +595,9 @@ pub(super) mod tests {
              (6,000 cached), $0.012\n",
             "risk      high\n",
             "held      by a model's advice until 2023-11-15 12:01:00Z",
+            "warming   until 2023-11-15 12:00:30Z; 12 bad of 400 requests are not held against it\n",
+            "split     OFF: the canary gets 11.3% of the requests where 5.0% was set\n",
+            "makes 62% of the canary's requests and 4% of control's\n",
             "cold starts: rejected, no data: nothing was counted; before: 0.12% of 84.00 in a second over 2h 0m; 1 false \
              alarms in 96 rollouts of nothing; sees 1.8x at 100%\n",
             "files that nobody looked at\n  web/vendor.js\n",

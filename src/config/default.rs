@@ -72,6 +72,9 @@ pub(super) const REPLY_WITHIN: SpanRule = span(seconds(MINUTE), TICK, seconds(HO
 pub(super) const ATTEMPTS_MAX: CountRule = count(5, 1..=100);
 pub(super) const DRAINED_WITHIN: SpanRule = span(seconds(5 * MINUTE), TICK, seconds(DAY));
 pub(super) const POD_INCIDENT: SpanRule = span(seconds(3 * MINUTE), Duration::ZERO, seconds(HOUR));
+/// None: how long a service is cold is its operator's to know, and until it is over nothing is found but by hard limits.
+pub(super) const WARM_UP: SpanRule = span(Duration::ZERO, Duration::ZERO, seconds(15 * MINUTE));
+pub(super) const SHARE_TOLERANCE: f64 = 2.0;
 pub(super) const SAFE_RATIO: f64 = 2.0;
 /// Its default holds for nobody: unset, no stage ends before its bake time.
 pub(super) const BAKE_TIME_SHOWN_SAFE: SpanRule = span(Duration::ZERO, Duration::ZERO, seconds(30 * DAY));

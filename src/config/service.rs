@@ -96,6 +96,8 @@ impl Reading<'_> {
         let reply_within = span("reply_within", &written.reply_within, default::REPLY_WITHIN);
         let drained_within = span("drained_within", &written.drained_within, default::DRAINED_WITHIN);
         let pod_incident = span("pod_incident", &written.pod_incident, default::POD_INCIDENT);
+        let warm_up = span("warm_up", &written.warm_up, default::WARM_UP);
+        let share_tolerance = self.share_tolerance(&key.name("share_tolerance"), written.share_tolerance);
         let shown_safe = written.bake_time_shown_safe.as_ref();
         let bake_time_shown_safe = shown_safe
             .map(|span| self.span(&key.name("bake_time_shown_safe"), Some(span), default::BAKE_TIME_SHOWN_SAFE));
@@ -129,6 +131,8 @@ impl Reading<'_> {
             attempts_max: u32::try_from(attempts_max).unwrap_or(u32::MAX),
             drained_within,
             pod_incident,
+            warm_up,
+            share_tolerance,
             safe_ratio,
             bake_time_shown_safe,
             model: None,
@@ -176,6 +180,24 @@ impl Reading<'_> {
         };
         self.problems.add(key, what, fix);
         default::ALPHA
+    }
+
+    /// How far the canary's share may be off; 0 is for a service whose arms cannot be compared by their requests.
+    fn share_tolerance(&mut self, key: &Key, written: Option<f64>) -> Option<f64> {
+        let tolerance = written.unwrap_or(default::SHARE_TOLERANCE);
+        if tolerance == 0.0 {
+            return None;
+        }
+        if tolerance > 1.0 && tolerance <= default::RATIO_MOST {
+            return Some(tolerance);
+        }
+        let fix = format!(
+            "write a number above 1, at most {}, such as {}, or 0 for no watch over it",
+            default::RATIO_MOST,
+            default::SHARE_TOLERANCE
+        );
+        self.problems.add(key, format!("{tolerance} is no tolerance of a share"), fix);
+        None
     }
 
     /// No number of requests shows that a canary is less than once as bad when it is just as bad.

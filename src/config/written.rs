@@ -141,6 +141,10 @@ pub(super) struct Service {
     pub(super) drained_within: Option<Span>,
     /// How long one pod may fail by itself without that being proof.
     pub(super) pod_incident: Option<Span>,
+    /// How long a canary may be cold.
+    pub(super) warm_up: Option<Span>,
+    /// How far the canary's share of requests may be from what was set.
+    pub(super) share_tolerance: Option<f64>,
     /// A canary this many times as bad must not be called safe.
     pub(super) safe_ratio: Option<f64>,
     /// Least time at a stage even when the canary is shown safe.

@@ -28,6 +28,34 @@ pub enum Concern {
     Mismatch(f64, Text),
 }
 
+/// The canary's share of requests, as it was set and as it is seen.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Shares {
+    /// As it was set, 0 to 1.
+    pub set: f64,
+    /// As the last looks show it, 0 to 1.
+    pub seen: f64,
+}
+
+/// One tenant that makes much of one arm's traffic and little of the other's.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Concentration {
+    /// The tenant, a stranger's word.
+    pub tenant: Text,
+    /// Its share of control's requests, 0 to 1.
+    pub control: f64,
+    /// Its share of the canary's requests, 0 to 1.
+    pub canary: f64,
+}
+
+impl fmt::Display for Concentration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { tenant, control, canary } = self;
+        let (control, canary) = (control * 100.0, canary * 100.0);
+        write!(f, "tenant {tenant} makes {canary:.0}% of the canary's requests and {control:.0}% of control's")
+    }
+}
+
 impl Concern {
     /// The pod, tenant or segment it is about.
     pub fn subject(&self) -> &Text {

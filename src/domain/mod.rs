@@ -26,7 +26,7 @@ pub use change::{Change, FileTouched, Person, Repository, Revision, TouchKind, W
 pub use check::{Aim, Check, CheckId, DiffLine, Direction, HardLimit, Origin, Split, Weight};
 pub use conversation::{Conversation, Exchange, Message, ModelRole, ToolCall, Usage};
 pub use diff::{Diff, FileDiff, Line, LineKind};
-pub use evidence::{Concern, Evidence, Finding, Interval};
+pub use evidence::{Concentration, Concern, Evidence, Finding, Interval, Shares};
 pub use exposure::{Cohort, Exposure, Share, Shift};
 pub use metric::{Metric, MetricKind, MetricLabel};
 pub use name::{

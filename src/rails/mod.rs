@@ -13,14 +13,15 @@ mod no_data;
 mod progress_deadline;
 mod regression;
 mod reversibility;
+mod sample_ratio;
 mod step_size;
 mod telemetry_blackout;
 
 use std::time::Duration;
 
 use crate::domain::{
-    Absence, Autonomy, Check, Counts, Evidence, Finding, Objection, Origin, Share, Shift, Text, Timestamp, Verdict,
-    WayBack,
+    Absence, Autonomy, Check, Counts, Evidence, Finding, Objection, Origin, Share, Shares, Shift, Text, Timestamp,
+    Verdict, WayBack,
 };
 
 /// What a rail makes of a case.
@@ -108,6 +109,7 @@ pub const RAILS: &[Rail] = &[
     telemetry_blackout::RAIL,
     no_data::RAIL,
     minimum_samples::RAIL,
+    sample_ratio::RAIL,
     bake_time::RAIL,
     step_size::RAIL,
     progress_deadline::RAIL,
@@ -186,6 +188,8 @@ pub struct Case<'a> {
     pub control_stands: Option<bool>,
     /// How far this service lets us act.
     pub autonomy: Autonomy,
+    /// The canary's share of requests, while it does not fit what was set.
+    pub shares_off: Option<Shares>,
     /// What a person asked for, if this review is one's asking.
     pub asked: Option<Verdict>,
 }

@@ -160,8 +160,7 @@ impl Rollout {
 
     /// When the stage's patience ends.
     fn deadline(&self, desk: &Desk<'_>) -> Option<Timestamp> {
-        let entered = *self.entered.get(self.stage?)?;
-        Some(entered + self.stage_facts(desk)?.patience)
+        Some(self.held_since(desk.policy)? + self.stage_facts(desk)?.patience)
     }
 
     /// Whether the statistics leave the stage open, and nothing else decides it.

@@ -130,6 +130,7 @@ impl Rollout {
             kill_switch: desk.kill_switch,
             way_back: self.plan.as_ref().map_or(&open, |plan| plan.way_back()),
             control_stands: self.control_stands,
+            shares_off: self.balance.shares_off(self.set_share()),
             autonomy: desk.policy.autonomy,
             asked,
         };
@@ -138,16 +139,18 @@ impl Rollout {
 
     pub(super) fn stage_facts(&self, desk: &Desk<'_>) -> Option<StageFacts> {
         let stage = self.stages.get(self.stage?)?;
-        let entered = *self.entered.get(self.stage?)?;
+        let held_since = self.held_since(desk.policy)?;
         let watch = if self.at_last_stage() { desk.policy.watch } else { std::time::Duration::ZERO };
         let patience = match self.paused_since {
             Some(_) => std::time::Duration::MAX,
             None if desk.kill_switch => std::time::Duration::MAX,
-            None => self.patience_from.since(entered).saturating_add(self.patience(desk.policy)).saturating_add(watch),
+            None => {
+                self.patience_from.since(held_since).saturating_add(self.patience(desk.policy)).saturating_add(watch)
+            }
         };
         let shown_safe = desk.policy.bake_time_shown_safe;
         Some(StageFacts {
-            held: desk.now.since(entered),
+            held: desk.now.since(held_since),
             bake_time: stage.bake_time.saturating_add(watch),
             // With everyone on the new version there is nothing left to compare it with: the watch is never cut short.
             bake_time_shown_safe: shown_safe.filter(|_| !self.at_last_stage()).map(|least| self.baked(least)),

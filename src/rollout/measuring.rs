@@ -49,10 +49,13 @@ impl Rollout {
     /// A window came.
     pub(super) fn measured(&mut self, through: Timestamp, measurements: &[Measurement], desk: &mut Desk<'_>) {
         let through = self.measured_through.max(through.min(desk.now));
+        let news = self.weigh_arms(measurements, desk.policy);
         self.take_in(measurements, through, desk);
         self.measured_through = through;
         self.measuring = None;
+        news.into_iter().for_each(|text| self.announce(desk, Severity::Warning, text));
         self.tell_concerns(desk);
+        self.tell_warm(desk);
         self.tell_intended(desk);
         self.after_window(desk);
     }
@@ -68,6 +71,15 @@ impl Rollout {
             .collect();
         for text in new {
             self.announce(desk, Severity::Warning, text);
+        }
+    }
+
+    /// The warm-up is over: what was left out of the evidence is said, so that nothing is hidden.
+    fn tell_warm(&mut self, desk: &Desk<'_>) {
+        let Some(until) = self.warm_from(desk.policy) else { return };
+        if self.warm_up.is_newly_over(until, self.measured_through) {
+            let Counts { bad, total } = self.warm_up.cold;
+            self.note(desk.now, format!("warmed up; not held against it: {bad} bad of the first {total} requests"));
         }
     }
 
@@ -149,6 +161,9 @@ impl Rollout {
             }
             Some(m) => m.tally.clone().map(|tally| Reading { tally, parts: m.parts.clone() }),
         };
+        let began = self.listening_since;
+        let cold = self.warm_up.look(measurements, began, (measured_through, span), desk.policy.warm_up);
+        let mut left_out = None;
         let mut heard = false;
         let mut control_answers = Vec::new();
         // Whether telemetry is alive is told by what the operator asks for: a probe, or a counter of a proposer's choice,
@@ -166,11 +181,15 @@ impl Rollout {
             let is_taught = !guards && plan.checks().iter().any(|other| teaches_the_same(other, check));
             let teaches =
                 !is_taught && control.as_ref().is_ok_and(|control| desk.memory.learn(check, control, span, now));
-            record.measured(check, control, canary, span, pace, estimated);
+            let out = record.measured(check, [control, canary], &cold, span, pace, estimated);
+            if check.origin == Origin::Slo && check.sli.counts_requests() {
+                left_out.get_or_insert(out);
+            }
             if teaches || is_taught {
                 record.recalibrate(|| desk.memory.calibration(check));
             }
         }
+        self.warm_up.cold = self.warm_up.cold.plus(left_out.unwrap_or_default());
         if heard {
             self.heard = Some(now);
         }

@@ -6,6 +6,7 @@
 //! it is seen (`view`, `show`).
 
 mod advising;
+mod balance;
 mod deciding;
 mod desk;
 mod drive;
@@ -31,6 +32,7 @@ mod show;
 mod spending;
 mod state;
 mod view;
+mod warm_up;
 
 pub use drive::{World, run};
 pub use event::{Effect, Event, FetchError, ShiftError};

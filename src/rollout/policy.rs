@@ -115,6 +115,14 @@ pub struct ServicePolicy {
     /// proof takes longer than this however bad it looks; hard limits do not wait.
     #[serde(default = "pod_incident_before_it_was_asked_for", with = "millis")]
     pub pod_incident: Duration,
+    /// How long a canary, or a pod that appears later, may be cold: what it does meanwhile is not held against it, but by
+    /// hard limits.
+    #[serde(default, with = "millis")]
+    pub warm_up: Duration,
+    /// How many times as large or as small as it was set the canary's share of requests may be, as odds; more than 1.
+    /// `None`: nobody watches it.
+    #[serde(default)]
+    pub share_tolerance: Option<f64>,
     /// A canary this many times as bad as control must not be called safe; more than 1.
     #[serde(default = "safe_ratio_before_it_was_asked_for")]
     pub safe_ratio: f64,

@@ -7,11 +7,12 @@ use serde::{Deserialize, Serialize};
 use super::{
     ServicePolicy,
     intended::{self, Intended},
+    warm_up::Cold,
 };
 use crate::{
     domain::{
-        Absence, Aim, Check, CheckBrief, CheckId, Concern, Counts, Evidence, Finding, PartKind, Reading, Sli, Tally,
-        Text, millis,
+        Absence, Aim, Arm, Check, CheckBrief, CheckId, Concern, Counts, Evidence, Finding, PartKind, Reading, Sli,
+        Tally, Text, millis,
     },
     rails::CheckFacts,
     stats::{
@@ -119,37 +120,46 @@ impl Record {
     /// Takes in one look at both arms. What only one arm has cannot be compared and is no evidence; the hard limit and
     /// the least samples still see what the canary counted. A look of which an arm is `estimated` is evidence only as
     /// far as [`Thinning`] says; it counts whole for everything else.
+    ///
+    /// What is cold is left out of the evidence and of the samples; it is returned, as far as it is the canary's.
     pub(super) fn measured(
         &mut self,
         check: &Check,
-        control: Result<Reading, Absence>,
-        canary: Result<Reading, Absence>,
+        [control, canary]: [Result<Reading, Absence>; 2],
+        cold: &Cold,
         span: Duration,
         pace: Pace,
         estimated: bool,
-    ) {
+    ) -> Counts {
         self.is_estimated = estimated;
         let counted = |reading: &Result<Reading, Absence>| {
             reading.as_ref().map_err(Clone::clone).and_then(|reading| seen(check, &reading.tally))
         };
         let (control_counts, canary_counts) = (counted(&control), counted(&canary));
-        if let (Ok(old), Ok(new), Ok(control), Ok(canary)) = (&control_counts, &canary_counts, control, canary) {
-            self.compared.add(*old, *new, canary.parts_of(PartKind::Pod).count(), span);
+        let warm = |arm, reading: &Result<Reading, Absence>| {
+            let reading = cold.warm(arm, reading.as_ref().ok()?)?;
+            Some((seen(check, &reading.tally).ok()?, reading))
+        };
+        let (warm_control, warm_canary) = (warm(Arm::Control, &control), warm(Arm::Canary, &canary));
+        let samples = warm_canary.as_ref().map(|(counts, _)| *counts).unwrap_or_default();
+        if let (Some((old, control)), Some((new, canary))) = (warm_control, warm_canary) {
+            self.compared.add(old, new, canary.parts_of(PartKind::Pod).count(), span);
             let [of_control, of_canary] = &mut self.thinning;
             let (control, canary) =
                 if estimated { (of_control.thin(&control), of_canary.thin(&canary)) } else { (control, canary) };
             self.add_to_block(check, Pending { control, canary, span }, pace);
-            self.control = self.control.plus(*old);
-            self.canary = self.canary.plus(*new);
+            self.control = self.control.plus(old);
+            self.canary = self.canary.plus(new);
         }
         let newest = canary_counts.as_ref().copied().unwrap_or_default();
         self.recent.rotate_left(1);
         if let Some(last) = self.recent.last_mut() {
             *last = newest;
         }
-        self.this_stage = self.this_stage.plus(newest);
+        self.this_stage = self.this_stage.plus(samples);
         self.latest = Some(canary_counts);
         self.latest_control = control_counts.err();
+        Counts { bad: newest.bad.saturating_sub(samples.bad), total: newest.total.saturating_sub(samples.total) }
     }
 
     /// Takes what has been learnt since. Not while a block is being filled: it must be judged by what was known before
@@ -436,7 +446,8 @@ mod tests {
         let pace = Pace { block: Duration::from_secs(30), safe_ratio: 2.0, pod_incident: Duration::from_secs(180) };
         let reading = |bad, total| Ok(Reading::whole(Tally::Counts(Counts { bad, total })));
         for _ in 0..10 {
-            record.measured(&check, reading(2, 900), reading(2, 100), Duration::from_secs(30), pace, estimated);
+            let arms = [reading(2, 900), reading(2, 100)];
+            record.measured(&check, arms, &Cold::default(), Duration::from_secs(30), pace, estimated);
         }
         record
     }

@@ -68,6 +68,8 @@ impl Rollout {
                 self.patience_from = desk.now;
                 self.counsel = Counsel::default();
                 self.records.iter_mut().for_each(super::record::Record::stage_began);
+                self.warm_up.stage_began();
+                self.balance.stage_began();
                 self.hold(desk);
                 let everyone = if self.at_last_stage() { ", everyone" } else { "" };
                 self.announce(desk, Severity::Info, format!("{} has the new version{everyone}", self.exposure));

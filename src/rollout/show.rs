@@ -93,6 +93,12 @@ impl Rollout {
             uncovered: self.plan.iter().flat_map(|plan| plan.uncovered()).map(ToString::to_string).collect(),
             usage: self.usage,
             held_by_advice_until: self.counsel.held_until(now).filter(|_| !self.phase.is_done()),
+            warming_up_until: service
+                .and_then(|service| self.warm_from(service))
+                .filter(|until| *until > now && !self.phase.is_done()),
+            cold: self.warm_up.cold,
+            shares_off: self.balance.shares_off(self.set_share()),
+            concentration: self.balance.concentration(),
             explanation: self.explanation.clone(),
         }
     }

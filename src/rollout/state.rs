@@ -8,10 +8,12 @@ use serde::{Deserialize, Serialize};
 use super::{
     Explanation, Moment, ServicePolicy, Stage,
     advising::Counsel,
+    balance::Balance,
     desk::Desk,
     event::Effect,
     phase::{Asked, Phase},
     record::{self, Pace, Record},
+    warm_up::WarmUp,
 };
 use crate::{
     domain::{
@@ -63,6 +65,10 @@ pub(super) struct Rollout {
     /// The next window is not asked for before, however soon this one is answered.
     pub(super) measure_next_from: Timestamp,
     pub(super) control_stands: Option<bool>,
+    /// How long the arms have been up.
+    pub(super) warm_up: WarmUp,
+    /// How the requests fall on the arms.
+    pub(super) balance: Balance,
     /// Failed attempts at the move that is under way.
     pub(super) failures: u32,
     /// Times that its requests had not ended when they should have, after its traffic was taken back.
@@ -123,6 +129,8 @@ impl Rollout {
             measuring: None,
             measure_next_from: now,
             control_stands: None,
+            warm_up: WarmUp::default(),
+            balance: Balance::default(),
             failures: 0,
             late_drains: 0,
             is_held_back: false,
@@ -259,6 +267,18 @@ impl Rollout {
         }
     }
 
+    /// When the canary is warm: the time before counts as no bake time.
+    pub(super) fn warm_from(&self, policy: &ServicePolicy) -> Option<Timestamp> {
+        let began = self.listening_since.filter(|_| !policy.warm_up.is_zero())?;
+        Some(began + policy.warm_up)
+    }
+
+    /// From when the stage that is held counts as held; `None` where none is.
+    pub(super) fn held_since(&self, policy: &ServicePolicy) -> Option<Timestamp> {
+        let entered = *self.entered.get(self.stage?)?;
+        Some(self.warm_from(policy).map_or(entered, |warm| warm.max(entered)))
+    }
+
     /// Whether `request` is the one that `asked` waits for.
     pub(super) fn answers(asked: Option<Asked>, request: RequestId) -> bool {
         asked.and_then(|asked| asked.request) == Some(request)
@@ -302,8 +322,8 @@ impl Rollout {
             }
             Phase::Draining { until } => next("the canary's traffic has ended, or a person is called".into(), *until),
             Phase::Baking => {
-                let out_of_patience = self.patience_from + self.patience(policy);
-                let held_since = self.entered.last().copied().unwrap_or(self.opened);
+                let held_since = self.held_since(policy).unwrap_or(self.opened);
+                let out_of_patience = self.patience_from.max(held_since) + self.patience(policy);
                 let mut baked = held_since + self.stages.get(self.stage?)?.bake_time;
                 if self.at_last_stage() {
                     baked = baked + policy.watch;

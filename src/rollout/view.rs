@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use super::{Explanation, Intended};
 use crate::{
     domain::{
-        Aim, Autonomy, Concern, Evidence, Finding, HardLimit, Interval, Objection, Origin, Outcome, Risk, RolloutId,
-        ServiceName, Timestamp, Upcoming, Usage, Verdict, Weight,
+        Aim, Autonomy, Concentration, Concern, Counts, Evidence, Finding, HardLimit, Interval, Objection, Origin,
+        Outcome, Risk, RolloutId, ServiceName, Shares, Timestamp, Upcoming, Usage, Verdict, Weight,
     },
     plan::{Baseline, Power, Source, Standing},
 };
@@ -104,6 +104,19 @@ pub struct RolloutView {
     /// Until when a model's advice keeps a promotion waiting, if it does.
     #[serde(default)]
     pub held_by_advice_until: Option<Timestamp>,
+    /// Until when the canary warms up: what it does before is not held against it, but by hard limits. `None` where it is
+    /// warm, or has no traffic yet.
+    #[serde(default)]
+    pub warming_up_until: Option<Timestamp>,
+    /// What the canary's first objective counted and the evidence leaves out, since the arm or some pod was cold.
+    #[serde(default)]
+    pub cold: Counts,
+    /// The canary's share of requests, while it does not fit what was set.
+    #[serde(default)]
+    pub shares_off: Option<Shares>,
+    /// A tenant that makes much of one arm's requests and little of the other's.
+    #[serde(default)]
+    pub concentration: Option<Concentration>,
     /// How it ended in a model's words, which may be wrong.
     #[serde(default)]
     pub explanation: Option<Explanation>,

@@ -295,6 +295,9 @@ fn policy(services: usize, rng: &mut StdRng) -> Arc<Policy> {
             attempts_max: rng.random_range(2..5),
             drained_within: MINUTE * 3,
             pod_incident: if rng.random_bool(0.5) { MINUTE * 3 } else { Duration::ZERO },
+            // Every other service has a canary that is cold at first.
+            warm_up: if index % 2 == 1 { MINUTE } else { Duration::ZERO },
+            share_tolerance: Some(2.0),
             safe_ratio: 2.0,
             bake_time_shown_safe: None,
             model: None,

@@ -16,6 +16,7 @@ pub mod multiplicity;
 pub mod no_control;
 pub mod planning;
 mod quantile;
+pub mod sample_ratio;
 mod thinning;
 
 use std::time::Duration;

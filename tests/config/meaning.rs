@@ -28,6 +28,7 @@ fn the_least_configuration_has_every_default() {
     assert_eq!((shop.autonomy, shop.deployed), (Autonomy::Guard, Deployed::OnMerge));
     assert_eq!((shop.paths, shop.branch), (vec!["**".to_owned()], None));
     assert_eq!((shop.safe_ratio, shop.bake_time_shown_safe), (2.0, None));
+    assert_eq!((shop.warm_up, shop.share_tolerance), (Duration::ZERO, Some(2.0)));
     assert_eq!(shop.pod_incident, Duration::from_secs(180));
     assert_eq!((shop.bounds.mandatory[0].ratio_max, &shop.bounds.mandatory[0].split), (1.1, &Split::default()));
     let ladder: Vec<String> = shop.stages.iter().map(|stage| stage.exposure.to_string()).collect();
@@ -131,10 +132,12 @@ fn stages_have_shares_cohorts_and_bake_times() {
 fn a_stage_may_end_early_only_where_that_is_written() {
     let shop = shop(&least_with("#service", "safe_ratio = 1.5\nbake_time_shown_safe = \"90s\""));
     assert_eq!((shop.safe_ratio, shop.bake_time_shown_safe), (1.5, Some(Duration::from_secs(90))));
+    let watched = self::shop(&least_with("#service", "warm_up = \"15m\"\nshare_tolerance = 0"));
+    assert_eq!((watched.warm_up, watched.share_tolerance), (Duration::from_secs(900), None));
     let mut old = serde_json::to_value(&shop).unwrap();
-    old.as_object_mut()
-        .unwrap()
-        .retain(|key, _| !["pod_incident", "safe_ratio", "bake_time_shown_safe"].contains(&key.as_str()));
+    old.as_object_mut().unwrap().retain(|key, _| {
+        !["pod_incident", "warm_up", "share_tolerance", "safe_ratio", "bake_time_shown_safe"].contains(&key.as_str())
+    });
     let old: ServicePolicy = serde_json::from_value(old).unwrap();
     assert_eq!((old.safe_ratio, old.bake_time_shown_safe), (2.0, None), "a policy of an older journal still reads");
 }

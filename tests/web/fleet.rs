@@ -146,6 +146,10 @@ pub(crate) fn promoted(now: Timestamp) -> RolloutView {
         uncovered: Vec::new(),
         usage: None,
         held_by_advice_until: None,
+        warming_up_until: None,
+        cold: Counts::default(),
+        shares_off: None,
+        concentration: None,
         explanation: None,
     }
 }

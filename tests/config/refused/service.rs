@@ -34,6 +34,14 @@ const SERVICE: &[Refused] = &[
     },
     Refused {
         replaced: "#service",
+        by: "warm_up = \"16m\"\nshare_tolerance = 1",
+        told: &[
+            "services.shop.warm_up: 16m is too long; write 0s to 15m (line 4)",
+            "services.shop.share_tolerance: 1 is no tolerance of a share; write a number above 1, at most 100, such as 2, or 0 for no watch over it (line 5)",
+        ],
+    },
+    Refused {
+        replaced: "#service",
         by: "pod_incident = \"2h\"",
         told: &["services.shop.pod_incident: 2h is too long; write 0s to 1h (line 4)"],
     },
