@@ -4,6 +4,7 @@
 //! why there is none. It never fails: an outage is an answer that rails can judge. The wing names the words of the
 //! domain and its own vendor, nothing of plans or rollouts.
 
+pub mod counting;
 pub mod exposition;
 pub mod probe;
 pub mod scrape;
