@@ -73,6 +73,7 @@ impl Answer {
                     window,
                     tally: Err(why.clone()),
                     parts: Vec::new(),
+                    estimated: false,
                 })
             })
             .collect();
