@@ -7,6 +7,7 @@
 pub mod counting;
 pub mod exposition;
 pub mod probe;
+pub mod prometheus;
 pub mod scrape;
 
 use std::{sync::Arc, time::Duration};
