@@ -6,36 +6,19 @@
 //! restart the first reading is where counting starts anew, and a window without a second reading has no data.
 
 mod arms;
-mod column;
 mod fetch;
-mod gain;
-mod index;
 mod keeper;
 pub mod once;
-mod parts;
-mod replay;
-mod ring;
-mod rounds;
-mod seen;
-mod target;
 
 pub use fetch::REDIRECTS_MAX;
-pub use gain::CATEGORIES_MAX;
 pub use keeper::History;
-pub use parts::{ANSWER_CELLS_MAX, SEGMENTS_MAX, TENANTS_MAX, VALUES_MAX};
-pub use replay::{PAST_CELLS_MAX, REPLAYED_MAX};
-pub use ring::{
-    ALL_BYTES_KEPT_MAX, BYTES_KEPT_MAX, LEFT_OUT_MAX, METRICS_KEPT_MAX, READINGS_KEPT_MAX, SAMPLES_KEPT_MAX,
-    SERIES_KEPT_MAX,
-};
-pub use rounds::{CELLS_MAX, ROUNDS_MAX};
-pub use seen::BUCKETS_MAX;
-pub use target::REMEMBERED_MAX;
+
+pub use super::counting::SLIS_MAX;
 
 use std::{
     collections::BTreeMap,
     pin::pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -47,11 +30,16 @@ use tokio::{
 };
 
 use self::{
-    arms::Pair,
+    arms::Arms,
     keeper::{Keeper, Keepers},
-    rounds::{Patience, SliId},
 };
-use super::{Answer, Ask, Catalogued, Clock, Error, Past, PastAsk, Provider};
+use super::{
+    Answer, Ask, Catalogued, Clock, Error, Past, PastAsk, Provider,
+    counting::{
+        locked,
+        rounds::{Patience, SliId},
+    },
+};
 use crate::domain::{Absence, Revision, ServiceName, Text, Timestamp};
 
 /// Most addresses of one arm.
@@ -60,8 +48,6 @@ pub const URLS_MAX: usize = 64;
 pub const INTERVAL_MIN: Duration = Duration::from_millis(10);
 /// Most pairs of revisions that are read at once.
 pub const PAIRS_MAX: usize = 256;
-/// Most SLIs that are looked for in one pair.
-pub const SLIS_MAX: usize = 256;
 /// Longest wait of one ask; its deadline may be earlier.
 pub const WAIT_MAX: Duration = Duration::from_secs(3_600);
 
@@ -202,13 +188,8 @@ struct Shared {
 
 /// A pair of arms and the task that reads it.
 struct Reader {
-    pair: Arc<Pair>,
+    arms: Arc<Arms>,
     task: JoinHandle<()>,
-}
-
-/// What a panic elsewhere left is still counted right: every change under these locks is whole or not begun.
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Drop for Scrape {
@@ -244,10 +225,11 @@ impl Scrape {
         let now = (self.shared.clock)();
         let wait = ask.no_later_than.since(now).min(WAIT_MAX);
         let wanted_until = now + wait + self.shared.config.keep;
-        let (pair, slis) = match self.shared.look_for(&ask, now, wanted_until) {
+        let (arms, slis) = match self.shared.look_for(&ask, now, wanted_until) {
             Ok(found) => found,
             Err(error) => return Answer::absent(&ask, &error.into()),
         };
+        let pair = &arms.pair;
         let mut rounds = pair.rounds_done();
         let mut deadline = pin!(sleep(wait));
         loop {
@@ -284,45 +266,45 @@ impl Shared {
         ask: &Ask,
         now: Timestamp,
         until: Timestamp,
-    ) -> Result<(Arc<Pair>, Vec<SliId>), Error> {
+    ) -> Result<(Arc<Arms>, Vec<SliId>), Error> {
         let unavailable = |why: String| Error::Unavailable(Text::new(why));
         let targets = self.targets(&ask.service)?;
         let key: Key = (ask.service.clone(), ask.control.clone(), ask.canary.clone());
         let mut pairs = locked(&self.pairs);
         if let Some(reader) = pairs.get(&key).filter(|reader| !reader.task.is_finished()) {
-            return Ok((Arc::clone(&reader.pair), reader.pair.look_for(&ask.checks, now, until)?));
+            return Ok((Arc::clone(&reader.arms), reader.arms.pair.look_for(&ask.checks, now, until)?));
         }
         if pairs.len() >= PAIRS_MAX && !pairs.contains_key(&key) {
             return Err(unavailable(format!("more than {PAIRS_MAX} pairs of revisions are scraped at once")));
         }
         let control = targets.control.for_revision(ask.control.as_ref());
         let canary = targets.canary.for_revision(Some(&ask.canary));
-        let pair = Arc::new(Pair::new(control, canary, targets.pod_label.clone()));
-        let slis = pair.look_for(&ask.checks, now, until)?;
-        let task = tokio::spawn(Arc::clone(self).read(key.clone(), Arc::clone(&pair), targets.clone()));
+        let arms = Arc::new(Arms::new(control, canary, targets.pod_label.as_deref()));
+        let slis = arms.pair.look_for(&ask.checks, now, until)?;
+        let task = tokio::spawn(Arc::clone(self).read(key.clone(), Arc::clone(&arms), targets.clone()));
         tracing::debug!(service = %ask.service, canary = %ask.canary, "scraping begins");
-        pairs.insert(key, Reader { pair: Arc::clone(&pair), task });
-        Ok((pair, slis))
+        pairs.insert(key, Reader { arms: Arc::clone(&arms), task });
+        Ok((arms, slis))
     }
 
     /// Reads a pair until nobody asks for it any more.
-    async fn read(self: Arc<Self>, key: Key, pair: Arc<Pair>, targets: ServiceTargets) {
+    async fn read(self: Arc<Self>, key: Key, arms: Arc<Arms>, targets: ServiceTargets) {
         let mut ticks = interval(targets.interval.max(INTERVAL_MIN));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            if self.lets_go(&key, &pair) {
+            if self.lets_go(&key, &arms) {
                 tracing::debug!(service = %key.0, canary = %key.2, "scraping ends: nobody asks for it");
                 return;
             }
-            pair.round(&self.client, targets.timeout, &self.clock, self.config.keep).await;
+            arms.round(&self.client, targets.timeout, &self.clock, self.config.keep).await;
         }
     }
 
     /// Ends a pair that nobody wants; whoever asks at the same moment either keeps it or makes a new one.
-    fn lets_go(&self, key: &Key, pair: &Pair) -> bool {
+    fn lets_go(&self, key: &Key, arms: &Arms) -> bool {
         let mut pairs = locked(&self.pairs);
-        let unwanted = !pair.is_wanted((self.clock)());
+        let unwanted = !arms.pair.is_wanted((self.clock)());
         if unwanted {
             pairs.remove(key);
         }

@@ -1,29 +1,28 @@
-//! The two arms of one rollout, and a round of reading them.
+//! The addresses of two arms, and a round of reading them all once.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, btree_map::Entry},
-    mem,
-    sync::{Arc, Mutex},
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::Duration,
 };
 
 use futures_util::{StreamExt, stream};
 use reqwest::{Client, Url};
-use tokio::sync::watch;
 
 use super::{
-    ArmTargets, SLIS_MAX,
+    ArmTargets,
     fetch::{fetch, place},
-    gain::Gain,
-    locked,
-    parts::{Gained, Sought},
-    rounds::{Patience, Reading, Round, Rounds, SliId},
-    seen::Wanted,
-    target::Target,
 };
 use crate::{
     domain::{Absence, Text, Timestamp},
-    telemetry::{Answer, Ask, AskedCheck, Clock, Error, exposition::Exposition},
+    telemetry::{
+        Clock, Error,
+        counting::{
+            arm::{ArmPages, ArmState, Page, Shown},
+            pair::Pair,
+        },
+        exposition::Exposition,
+    },
 };
 
 /// Most endpoints of one pair that are read at the same moment.
@@ -32,75 +31,70 @@ const FETCHES_AT_ONCE: usize = 8;
 /// What the endpoints answered in one round, by address. An endpoint of both arms is read once.
 pub(super) type Bodies = BTreeMap<String, Result<Exposition, Error>>;
 
-/// One arm: its targets, and what they gained since all of them were last read in one round.
-#[derive(Debug, Default)]
-pub(super) struct ArmState {
-    targets: BTreeMap<String, Target>,
-    labels: BTreeMap<String, String>,
-    pods: Pods,
-    pending: BTreeMap<SliId, Gained>,
-}
+/// The addresses of one arm, and the pod that each of them is, where pods are told apart by address.
+#[derive(Debug)]
+pub(super) struct Addresses(BTreeMap<String, Option<Text>>);
 
-/// How the pods of one arm are told apart.
-#[derive(Debug, Default)]
-enum Pods {
-    /// There is one.
-    #[default]
-    One,
-    /// Each target is one, of this name.
-    ByTarget(BTreeMap<String, Text>),
-    /// By this label.
-    ByLabel(String),
-}
-
-impl ArmState {
-    pub(super) fn new(targets: ArmTargets, pod_label: Option<String>) -> Self {
-        let labels = targets.labels;
-        let targets: BTreeMap<String, Target> = targets.urls.into_iter().map(|url| (url, Target::default())).collect();
-        let pods = match pod_label {
-            Some(label) => Pods::ByLabel(label),
-            None if targets.len() > 1 => Pods::ByTarget(pod_names(targets.keys())),
-            None => Pods::One,
-        };
-        Self { targets, labels, pods, pending: BTreeMap::new() }
+impl Addresses {
+    /// The addresses, and the arm that is read there. Each is a pod by itself where no label tells them apart.
+    pub(super) fn of(targets: ArmTargets, pod_label: Option<&str>) -> (Self, ArmState) {
+        let names = names(&targets.urls, pod_label);
+        let urls: BTreeSet<String> = targets.urls.into_iter().collect();
+        let arm = ArmState::fixed(urls.iter().cloned(), targets.labels, pod_label.map(str::to_owned));
+        (Self(urls.into_iter().map(|url| (url.clone(), names.get(&url).cloned())).collect()), arm)
     }
 
-    /// Takes in one round. What some targets gained waits until all are read.
-    pub(super) fn take_in(&mut self, bodies: &Bodies, wanted: &Wanted, slis: &BTreeMap<SliId, Sought>) -> Reading {
-        // A level is the mean over all targets at one moment: a part of it is not kept for a later one.
-        self.pending.retain(|id, gained| slis.contains_key(id) && !matches!(gained.whole, Gain::Level { .. }));
-        let pod_label = if let Pods::ByLabel(label) = &self.pods { Some(label.as_str()) } else { None };
-        let mut missed = None;
-        for (url, target) in &mut self.targets {
-            match bodies.get(url) {
-                Some(Ok(body)) => {
-                    let name = if let Pods::ByTarget(names) = &self.pods { names.get(url) } else { None };
-                    for (id, mut gained) in target.read(body, wanted, &self.labels, pod_label, slis) {
-                        let Some(Sought { sli, .. }) = slis.get(&id) else { continue };
-                        if let Some(name) = name {
-                            gained.is_of_pod(name);
-                        }
-                        match self.pending.entry(id) {
-                            Entry::Occupied(mut pending) => pending.get_mut().add(gained, sli),
-                            Entry::Vacant(none) => {
-                                none.insert(gained);
-                            }
-                        }
-                    }
-                }
-                Some(Err(error)) => {
-                    missed.get_or_insert_with(|| Absence::from(error.clone()));
-                }
-                None => {
-                    let why = Text::new(format!("{}: was not read", place(url)));
-                    missed.get_or_insert(Absence::Unavailable(why));
-                }
+    /// What these bodies say of the arm.
+    pub(super) fn pages<'a>(&self, at: Timestamp, bodies: &'a Bodies) -> ArmPages<'a> {
+        let shown = |(url, name): (&String, &Option<Text>)| {
+            let pages = match bodies.get(url) {
+                Some(Ok(body)) => Ok(vec![Page { at, body }]),
+                Some(Err(error)) => Err(Absence::from(error.clone())),
+                None => Err(Absence::Unavailable(Text::new(format!("{}: was not read", place(url))))),
+            };
+            (url.clone(), Shown { name: name.clone(), pages })
+        };
+        self.0.iter().map(shown).collect()
+    }
+}
+
+/// What the pods at these addresses are called; nothing where there is one, or a label tells them apart.
+pub(super) fn names(urls: &[String], pod_label: Option<&str>) -> BTreeMap<String, Text> {
+    let urls: BTreeSet<&String> = urls.iter().collect();
+    if pod_label.is_some() || urls.len() < 2 { BTreeMap::new() } else { pod_names(urls.into_iter()) }
+}
+
+/// Two arms and where they are read.
+#[derive(Debug)]
+pub(super) struct Arms {
+    pub(super) pair: Pair,
+    control: Addresses,
+    canary: Addresses,
+}
+
+impl Arms {
+    /// Two arms; `pod_label` tells the pods of one page apart.
+    pub(super) fn new(control: ArmTargets, canary: ArmTargets, pod_label: Option<&str>) -> Self {
+        let (control, control_state) = Addresses::of(control, pod_label);
+        let (canary, canary_state) = Addresses::of(canary, pod_label);
+        Self { pair: Pair::new(control_state, canary_state), control, canary }
+    }
+
+    /// Reads every target of both arms once.
+    pub(super) async fn round(&self, client: &Client, timeout: Duration, clock: &Clock, keep: Duration) {
+        let due = self.pair.due(clock());
+        let urls: BTreeSet<String> = self.control.0.keys().chain(self.canary.0.keys()).cloned().collect();
+        let wanted = Arc::new(due.wanted.clone());
+        let fetches = urls.into_iter().map(|url| {
+            let wanted = Arc::clone(&wanted);
+            async move {
+                let body = fetch(client, &url, timeout, |name| wanted.takes(name)).await;
+                (url, body)
             }
-        }
-        match missed {
-            Some(why) => Reading::Missed(why),
-            None => Reading::Read(mem::take(&mut self.pending)),
-        }
+        });
+        let bodies: Bodies = stream::iter(fetches).buffer_unordered(FETCHES_AT_ONCE).collect().await;
+        let pages = |arm: &Addresses| arm.pages(due.time, &bodies);
+        self.pair.feed(&due, &pages(&self.control), &pages(&self.canary), keep);
     }
 }
 
@@ -130,119 +124,6 @@ fn host_and_port(url: &str) -> String {
     format!("{}{port}", url.host_str().unwrap_or_default())
 }
 
-/// What is looked for, and until when.
-#[derive(Debug)]
-struct Search {
-    sought: Sought,
-    until: Timestamp,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    control: ArmState,
-    canary: ArmState,
-    rounds: Rounds,
-    searches: BTreeMap<SliId, Search>,
-    next: u64,
-    wanted_until: Timestamp,
-}
-
-/// Two versions of one service that are read side by side.
-#[derive(Debug)]
-pub(super) struct Pair {
-    state: Mutex<State>,
-    done: watch::Sender<u64>,
-}
-
-impl Pair {
-    /// Two arms; `pod_label` tells the pods of one page apart.
-    pub(super) fn new(control: ArmTargets, canary: ArmTargets, pod_label: Option<String>) -> Self {
-        let control = ArmState::new(control, pod_label.clone());
-        let state = State { control, canary: ArmState::new(canary, pod_label), ..State::default() };
-        Self { state: Mutex::new(state), done: watch::Sender::new(0) }
-    }
-
-    /// Tells each time a round is done.
-    pub(super) fn rounds_done(&self) -> watch::Receiver<u64> {
-        self.done.subscribe()
-    }
-
-    /// Whether someone has asked for it lately.
-    pub(super) fn is_wanted(&self, now: Timestamp) -> bool {
-        now <= locked(&self.state).wanted_until
-    }
-
-    /// Looks for the SLIs of these checks from now on, and says their numbers in the same order.
-    pub(super) fn look_for(
-        &self,
-        checks: &[AskedCheck],
-        now: Timestamp,
-        until: Timestamp,
-    ) -> Result<Vec<SliId>, Error> {
-        let mut state = locked(&self.state);
-        state.wanted_until = state.wanted_until.max(until);
-        state.searches.retain(|_, search| now <= search.until);
-        checks
-            .iter()
-            .map(|AskedCheck { sli, split, .. }| {
-                let is_same = |search: &Search| search.sought.sli == *sli && search.sought.split == *split;
-                if let Some((id, search)) = state.searches.iter_mut().find(|(_, search)| is_same(search)) {
-                    search.until = search.until.max(until);
-                    return Ok(*id);
-                }
-                if state.searches.len() >= SLIS_MAX {
-                    return Err(Error::Unavailable(Text::new(format!("more than {SLIS_MAX} SLIs of one pair"))));
-                }
-                let id = SliId(state.next);
-                state.next += 1;
-                let sought = Sought { sli: sli.clone(), split: split.clone() };
-                state.searches.insert(id, Search { sought, until });
-                Ok(id)
-            })
-            .collect()
-    }
-
-    /// The answer, once there is one.
-    pub(super) fn answer(&self, ask: &Ask, slis: &[SliId], patience: Patience) -> Option<Answer> {
-        locked(&self.state).rounds.answer(ask, slis, patience)
-    }
-
-    /// Reads every target of both arms once.
-    pub(super) async fn round(&self, client: &Client, timeout: Duration, clock: &Clock, keep: Duration) {
-        let (time, slis, urls) = {
-            let mut state = locked(&self.state);
-            let now = clock();
-            state.searches.retain(|_, search| now <= search.until);
-            let slis: BTreeMap<SliId, Sought> =
-                state.searches.iter().map(|(id, search)| (*id, search.sought.clone())).collect();
-            let urls: BTreeSet<String> =
-                state.control.targets.keys().chain(state.canary.targets.keys()).cloned().collect();
-            (state.rounds.next_time(now), slis, urls)
-        };
-        let wanted = Arc::new(Wanted::of(slis.values().map(|sought| &sought.sli)));
-        let fetches = urls.into_iter().map(|url| {
-            let wanted = Arc::clone(&wanted);
-            async move {
-                let body = fetch(client, &url, timeout, |name| wanted.takes(name)).await;
-                (url, body)
-            }
-        });
-        let bodies: Bodies = stream::iter(fetches).buffer_unordered(FETCHES_AT_ONCE).collect().await;
-        let mut state = locked(&self.state);
-        let control = state.control.take_in(&bodies, &wanted, &slis);
-        let canary = state.canary.take_in(&bodies, &wanted, &slis);
-        for (arm, reading) in [("control", &control), ("canary", &canary)] {
-            match reading {
-                Reading::Read(_) => tracing::debug!(arm, at = %time, "scraped"),
-                Reading::Missed(why) => tracing::debug!(arm, at = %time, %why, "not scraped"),
-            }
-        }
-        state.rounds.push(Round { time, control, canary }, keep);
-        drop(state);
-        self.done.send_modify(|rounds| *rounds += 1);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::fmt::Write;
@@ -253,8 +134,13 @@ mod tests {
     use crate::{
         domain::{Match, PARTS_MAX, Part, PartKind, Selector, Sli, Split, Tally},
         telemetry::{
+            counting::{
+                gain::tally,
+                parts::{self, Gained, Sought},
+                rounds::{Reading, SliId},
+                seen::Wanted,
+            },
             exposition::parse,
-            scrape::{gain::tally, parts},
         },
     };
 
@@ -361,13 +247,13 @@ mod tests {
         let wanted = Wanted::of(slis.values().map(|sought| &sought.sli));
         let urls: Vec<String> = (0..PODS).map(|pod| format!("http://pod{pod}:80/metrics")).collect();
         let targets = ArmTargets { urls: urls.clone(), labels: BTreeMap::new() };
-        let mut arm = ArmState::new(targets, pod_label.map(str::to_owned));
+        let (addresses, mut arm) = Addresses::of(targets, pod_label);
         let mut pods = vec![Process::default(); PODS];
         pods.iter_mut().for_each(|pod| {
             pod.served.insert((1, 1), (10, 1));
         });
         let mut readings = Vec::new();
-        for step in [Step::Read(None)].into_iter().chain(steps).chain([Step::Read(None)]) {
+        for (time, step) in (1..).zip([Step::Read(None)].into_iter().chain(steps).chain([Step::Read(None)])) {
             match step {
                 Step::Serves(pod, of, (good, bad)) => {
                     let served = pods[pod].served.entry(of).or_default();
@@ -383,7 +269,9 @@ mod tests {
                         (url.clone(), if but == Some(at) { Err(missed) } else { Ok(body.unwrap()) })
                     };
                     let bodies: Bodies = urls.iter().enumerate().map(seen).collect();
-                    if let Reading::Read(gains) = arm.take_in(&bodies, &wanted, &slis) {
+                    let time = Timestamp::from_millis(time);
+                    let pages = addresses.pages(time, &bodies);
+                    if let Reading::Read(gains) = arm.take_in(time, &pages, &wanted, &slis) {
                         readings.push(gains);
                     }
                 }
@@ -432,14 +320,15 @@ mod tests {
         let slis = BTreeMap::from([(SliId(0), sought)]);
         let urls: Vec<String> = (0..2).map(|pod| format!("http://pod{pod}:80/metrics")).collect();
         let targets = ArmTargets { urls: urls.clone(), labels: BTreeMap::new() };
-        let mut arm = ArmState::new(targets, pod_label.map(str::to_owned));
-        let told = rounds.iter().map(|pages| {
+        let (addresses, mut arm) = Addresses::of(targets, pod_label);
+        let told = (1..).zip(rounds).map(|(time, pages)| {
             let shown = |page: &Option<&str>| match page {
                 Some(page) => Ok(parse(format!("{page}\n").as_bytes(), |name| wanted.takes(name)).unwrap()),
                 None => Err(Error::Unavailable(Text::new("refused"))),
             };
             let bodies: Bodies = urls.iter().cloned().zip(pages.iter().map(shown)).collect();
-            match arm.take_in(&bodies, &wanted, &slis) {
+            let time = Timestamp::from_millis(time);
+            match arm.take_in(time, &addresses.pages(time, &bodies), &wanted, &slis) {
                 Reading::Read(gains) => {
                     let gained = &gains[&SliId(0)];
                     let [parts, _] = parts::of_window(&sli, [&[gained], &[gained]]);

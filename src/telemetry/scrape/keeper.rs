@@ -22,17 +22,18 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-use super::{
-    ArmTargets, INTERVAL_MIN, PLACEHOLDER, ServiceTargets, Shared,
-    fetch::fetch,
-    index::catalogued,
-    locked,
-    replay::Extract,
-    ring::{Limits, READINGS_KEPT_MAX, Ring},
-};
+use super::{ArmTargets, INTERVAL_MIN, PLACEHOLDER, ServiceTargets, Shared, arms::names, fetch::fetch};
 use crate::{
     domain::{Absence, Revision, ServiceName, Text},
-    telemetry::{Catalogued, Clock, Past, PastAsk},
+    telemetry::{
+        Catalogued, Clock, Past, PastAsk,
+        counting::{
+            index::catalogued,
+            locked,
+            replay::Extract,
+            ring::{Limits, READINGS_KEPT_MAX, Ring},
+        },
+    },
 };
 
 /// Most pages of one service that are read at the same moment.
@@ -147,7 +148,8 @@ impl Keeper {
         // A page that is named twice is one page.
         control.urls.sort();
         control.urls.dedup();
-        let ring = Ring::new(control.urls, control.labels, history.reach, limits);
+        let names = names(&control.urls, targets.pod_label.as_deref());
+        let ring = Ring::new(control.urls, control.labels, history.reach, limits).named(names);
         let kept = Mutex::new(Kept { ring, catalogued: None });
         Self { history, pod_label: targets.pod_label.clone(), kept }
     }

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// The metrics that the ring holds.
-pub(super) fn catalogued(ring: &Ring, seen: Timestamp) -> Catalogued {
+pub(in crate::telemetry) fn catalogued(ring: &Ring, seen: Timestamp) -> Catalogued {
     let mut metrics: BTreeMap<String, Metric> = BTreeMap::new();
     for (name, family) in &ring.families {
         if let Some((name, kind)) = listed(name, family.kind) {
@@ -76,8 +76,8 @@ mod tests {
     use crate::{
         domain::Text,
         telemetry::{
+            counting::ring::{Limits, Ring},
             exposition::parse,
-            scrape::ring::{Limits, Ring},
         },
     };
 

@@ -12,14 +12,14 @@ pub const CATEGORIES_MAX: usize = 1_000;
 
 /// Increments by bucket, not cumulative; one more than there are edges.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Buckets {
-    pub(super) bounds: Vec<f64>,
-    pub(super) counts: Vec<f64>,
+pub(in crate::telemetry) struct Buckets {
+    pub(in crate::telemetry) bounds: Vec<f64>,
+    pub(in crate::telemetry) counts: Vec<f64>,
 }
 
 /// What one SLI gained. `None` is where no series matched.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Gain {
+pub(in crate::telemetry) enum Gain {
     /// Of a ratio, or of events per traffic.
     Counts { bad: f64, total: Option<f64> },
     /// Of a latency.
@@ -33,8 +33,20 @@ pub(super) enum Gain {
 }
 
 impl Gain {
+    /// What is gained where no page was shown: it adds nothing, and alone it is no data.
+    pub(in crate::telemetry) fn nothing(sli: &Sli) -> Self {
+        match sli {
+            Sli::Ratio { .. } | Sli::EventsPerTraffic { .. } | Sli::Liveness { .. } | Sli::Probe { .. } => {
+                Self::Counts { bad: 0.0, total: None }
+            }
+            Sli::Latency { .. } => Self::Histogram(None),
+            Sli::Level { .. } => Self::Level { sum: 0.0, series: 0 },
+            Sli::Mix { .. } => Self::Mix(None),
+        }
+    }
+
     /// Adds what another process, or a later reading, gained of the same SLI.
-    pub(super) fn add(&mut self, other: Self) {
+    pub(in crate::telemetry) fn add(&mut self, other: Self) {
         match (&mut *self, other) {
             (Self::Malformed(_), _) => {}
             (_, malformed @ Self::Malformed(_)) => *self = malformed,
@@ -71,7 +83,7 @@ impl Gain {
     }
 
     /// Whether it adds nothing to a sum.
-    pub(super) fn is_nothing(&self) -> bool {
+    pub(in crate::telemetry) fn is_nothing(&self) -> bool {
         match self {
             Self::Counts { bad, total } => *bad == 0.0 && total.is_none_or(|total| total == 0.0),
             Self::Histogram(buckets) => buckets.iter().flat_map(|buckets| &buckets.counts).all(|count| *count == 0.0),
@@ -82,7 +94,7 @@ impl Gain {
     }
 
     /// How many requests it stands for, and how many bad ones, as far as there are bad ones.
-    pub(super) fn weight(&self, sli: &Sli) -> (f64, f64) {
+    pub(in crate::telemetry) fn weight(&self, sli: &Sli) -> (f64, f64) {
         match self {
             Self::Counts { bad, total } => (total.unwrap_or(0.0), *bad),
             Self::Histogram(None) | Self::Mix(None) | Self::Malformed(_) => (0.0, 0.0),
@@ -98,7 +110,7 @@ impl Gain {
     }
 
     /// How many numbers it holds, roughly: what a bound on memory counts.
-    pub(super) fn cells(&self) -> usize {
+    pub(in crate::telemetry) fn cells(&self) -> usize {
         match self {
             Self::Counts { .. } | Self::Level { .. } => 2,
             Self::Histogram(buckets) => 1 + buckets.as_ref().map_or(0, |b| b.bounds.len() + b.counts.len()),
@@ -109,7 +121,7 @@ impl Gain {
 }
 
 /// The sum of what is there; nothing where neither is.
-pub(super) fn add_present(one: Option<f64>, other: Option<f64>) -> Option<f64> {
+pub(in crate::telemetry) fn add_present(one: Option<f64>, other: Option<f64>) -> Option<f64> {
     match (one, other) {
         (Some(one), Some(other)) => Some(one + other),
         (one, other) => one.or(other),
@@ -117,7 +129,7 @@ pub(super) fn add_present(one: Option<f64>, other: Option<f64>) -> Option<f64> {
 }
 
 /// The tally of a window from the gains in it, oldest first.
-pub(super) fn tally<'a>(sli: &Sli, gains: impl Iterator<Item = &'a Gain>) -> Result<Tally, Absence> {
+pub(in crate::telemetry) fn tally<'a>(sli: &Sli, gains: impl Iterator<Item = &'a Gain>) -> Result<Tally, Absence> {
     let mut readings = Vec::new();
     let mut whole: Option<Gain> = None;
     for gain in gains {

@@ -11,21 +11,21 @@ use crate::{
 /// Most buckets of one histogram.
 pub const BUCKETS_MAX: usize = 256;
 /// When the process started, in seconds since the epoch, as most client libraries expose it.
-pub(super) const START_METRIC: &str = "process_start_time_seconds";
+pub(in crate::telemetry) const START_METRIC: &str = "process_start_time_seconds";
 
 /// A value for each series, or what is wrong with it.
-pub(super) type BySeries<T> = BTreeMap<Series, Result<T, Text>>;
+pub(in crate::telemetry) type BySeries<T> = BTreeMap<Series, Result<T, Text>>;
 
 /// Which metrics some SLI asks for.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Wanted {
-    pub(super) counters: BTreeSet<String>,
-    gauges: BTreeSet<String>,
-    pub(super) histograms: BTreeSet<String>,
+pub(in crate::telemetry) struct Wanted {
+    pub(in crate::telemetry) counters: BTreeSet<String>,
+    pub(in crate::telemetry) gauges: BTreeSet<String>,
+    pub(in crate::telemetry) histograms: BTreeSet<String>,
 }
 
 impl Wanted {
-    pub(super) fn of<'a>(slis: impl Iterator<Item = &'a Sli>) -> Self {
+    pub(in crate::telemetry) fn of<'a>(slis: impl Iterator<Item = &'a Sli>) -> Self {
         let mut wanted = Self::default();
         for sli in slis {
             let names = match sli {
@@ -42,7 +42,7 @@ impl Wanted {
     }
 
     /// Whether a series of this name is to be kept.
-    pub(super) fn takes(&self, name: &str) -> bool {
+    pub(in crate::telemetry) fn takes(&self, name: &str) -> bool {
         self.counters.contains(name)
             || self.gauges.contains(name)
             || self.family(name).is_some()
@@ -57,15 +57,15 @@ impl Wanted {
 }
 
 /// What one body says of the wanted metrics, before it is compared with the last.
-pub(super) struct Seen {
-    pub(super) counters: BySeries<f64>,
-    pub(super) gauges: BySeries<f64>,
-    pub(super) histograms: BySeries<Vec<(f64, f64)>>,
-    pub(super) started: Option<f64>,
+pub(in crate::telemetry) struct Seen {
+    pub(in crate::telemetry) counters: BySeries<f64>,
+    pub(in crate::telemetry) gauges: BySeries<f64>,
+    pub(in crate::telemetry) histograms: BySeries<Vec<(f64, f64)>>,
+    pub(in crate::telemetry) started: Option<f64>,
 }
 
 impl Seen {
-    pub(super) fn of(body: &Exposition, wanted: &Wanted, mine: &BTreeMap<String, String>) -> Self {
+    pub(in crate::telemetry) fn of(body: &Exposition, wanted: &Wanted, mine: &BTreeMap<String, String>) -> Self {
         let mut seen =
             Self { counters: BySeries::new(), gauges: BySeries::new(), histograms: BySeries::new(), started: None };
         let mut starts = Vec::new();

@@ -13,8 +13,7 @@ use std::{
 };
 
 use super::{
-    ArmTargets,
-    arms::{ArmState, Bodies},
+    arm::{ArmState, Page, Shown},
     gain::tally,
     parts::{self, Gained, Sought},
     ring::{Ring, unpack},
@@ -38,10 +37,11 @@ const ID: SliId = SliId(0);
 
 /// What is read again: the values of the metrics that one SLI asks for.
 #[derive(Debug)]
-pub(super) struct Extract {
+pub(in crate::telemetry) struct Extract {
     sought: Sought,
     wanted: Wanted,
-    targets: ArmTargets,
+    labels: BTreeMap<String, String>,
+    names: BTreeMap<String, Text>,
     pod_label: Option<String>,
     kinds: BTreeMap<String, Kind>,
     rounds: Vec<Timestamp>,
@@ -73,7 +73,7 @@ impl Pages {
 
 impl Extract {
     /// Takes what is needed from the ring, so that it is free while the work is done.
-    pub(super) fn of(
+    pub(in crate::telemetry) fn of(
         ring: &Ring,
         (sli, split): (Sli, Split),
         pod_label: Option<String>,
@@ -117,12 +117,9 @@ impl Extract {
             }
             Pages { url: process.url.clone(), rounds, series }
         };
-        let targets = ArmTargets {
-            urls: ring.processes.iter().map(|process| process.url.clone()).collect(),
-            labels: ring.labels().clone(),
-        };
         Ok(Self {
-            targets,
+            labels: ring.labels().clone(),
+            names: if pod_label.is_some() { BTreeMap::new() } else { ring.names().clone() },
             pod_label,
             kinds: families.iter().map(|(name, family)| ((*name).clone(), family.kind)).collect(),
             rounds,
@@ -133,14 +130,22 @@ impl Extract {
     }
 
     /// Reads it again: block after block, `every` apart.
-    pub(super) fn replay(self, every: Duration) -> Result<Past, Absence> {
+    pub(in crate::telemetry) fn replay(self, every: Duration) -> Result<Past, Absence> {
         let slis = BTreeMap::from([(ID, self.sought)]);
-        let mut arm = ArmState::new(self.targets, self.pod_label);
+        let keys = self.processes.iter().map(|process| process.url.clone());
+        let mut arm = ArmState::fixed(keys, self.labels, self.pod_label);
         let mut gained: Vec<(Timestamp, Result<Gained, Absence>)> = Vec::new();
         for (at, time) in self.rounds.iter().enumerate() {
-            let body = |pages: &Pages| Some((pages.url.clone(), pages.body(at, &self.kinds)?));
-            let bodies: Bodies = self.processes.iter().filter_map(body).collect();
-            let round = match arm.take_in(&bodies, &self.wanted, &slis) {
+            let bodies: Vec<(&Pages, Result<Exposition, Error>)> =
+                self.processes.iter().filter_map(|pages| Some((pages, pages.body(at, &self.kinds)?))).collect();
+            let shown = bodies.iter().map(|(pages, body)| {
+                let pages_now = match body {
+                    Ok(body) => Ok(vec![Page { at: *time, body }]),
+                    Err(error) => Err(Absence::from(error.clone())),
+                };
+                (pages.url.clone(), Shown { name: self.names.get(&pages.url).cloned(), pages: pages_now })
+            });
+            let round = match arm.take_in(*time, &shown.collect(), &self.wanted, &slis) {
                 Round::Read(mut gains) => gains.remove(&ID).ok_or(Absence::NoData),
                 Round::Missed(why) => Err(why),
             };
@@ -195,8 +200,8 @@ mod tests {
     use crate::{
         domain::{Match, PartKind, Selector},
         telemetry::{
+            counting::ring::{Limits, READINGS_KEPT_MAX},
             exposition::parse,
-            scrape::ring::{Limits, READINGS_KEPT_MAX},
         },
     };
 
@@ -256,8 +261,13 @@ mod tests {
         format!("http://pod{pod}:80/metrics")
     }
 
+    fn names(pods: Option<&str>) -> BTreeMap<String, Text> {
+        let named = |pod| (url(pod), Text::new(format!("pod{pod}:80")));
+        if pods.is_some() { BTreeMap::new() } else { (0..PODS).map(named).collect() }
+    }
+
     fn ring() -> Ring {
-        Ring::new((0..PODS).map(url).collect(), BTreeMap::new(), REACH, Limits::default())
+        Ring::new((0..PODS).map(url).collect(), BTreeMap::new(), REACH, Limits::default()).named(names(None))
     }
 
     fn page(page: &Option<Page>, pod: usize) -> Result<Exposition, Error> {
@@ -272,13 +282,17 @@ mod tests {
         pods: Option<&str>,
         rounds: &[Vec<Option<Page>>],
     ) -> Vec<Result<Reading, Absence>> {
-        let targets = ArmTargets { urls: (0..PODS).map(url).collect(), labels: BTreeMap::new() };
-        let mut arm = ArmState::new(targets, pods.map(str::to_owned));
+        let mut arm = ArmState::fixed((0..PODS).map(url), BTreeMap::new(), pods.map(str::to_owned));
         let slis = BTreeMap::from([(ID, Sought { sli: sli.clone(), split: split.clone() })]);
         let wanted = Wanted::of([sli].into_iter());
-        let told = rounds.iter().map(|pages| {
-            let bodies = pages.iter().enumerate().map(|(pod, shown)| (url(pod), page(shown, pod))).collect();
-            match arm.take_in(&bodies, &wanted, &slis) {
+        let told = (1..).map(Timestamp::from_millis).zip(rounds).map(|(at, pages)| {
+            let bodies: Vec<_> = pages.iter().enumerate().map(|(pod, shown)| page(shown, pod)).collect();
+            let shown = bodies.iter().enumerate().map(|(pod, body)| {
+                let name = names(pods).remove(&url(pod));
+                let pages = body.as_ref().map(|body| vec![super::Page { at, body }]);
+                (url(pod), Shown { name, pages: pages.map_err(|error| Absence::from(error.clone())) })
+            });
+            match arm.take_in(at, &shown.collect(), &wanted, &slis) {
                 Round::Missed(why) => Err(why),
                 Round::Read(gains) => {
                     let gained = &gains[&ID];

@@ -50,16 +50,16 @@ const FAMILY_OVERHEAD: usize = 600;
 
 /// How much may be kept.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
-    pub(super) metrics: usize,
-    pub(super) series: usize,
-    pub(super) samples: usize,
-    pub(super) bytes: usize,
+pub(in crate::telemetry) struct Limits {
+    pub(in crate::telemetry) metrics: usize,
+    pub(in crate::telemetry) series: usize,
+    pub(in crate::telemetry) samples: usize,
+    pub(in crate::telemetry) bytes: usize,
 }
 
 impl Limits {
     /// For one of so many services.
-    pub(super) fn of_one_among(services: usize) -> Self {
+    pub(in crate::telemetry) fn of_one_among(services: usize) -> Self {
         Self { bytes: BYTES_KEPT_MAX.min(ALL_BYTES_KEPT_MAX / services.max(1)), ..Self::default() }
     }
 }
@@ -72,19 +72,19 @@ impl Default for Limits {
 
 /// How much is kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Held {
-    pub(super) series: usize,
-    pub(super) samples: usize,
-    pub(super) bytes: usize,
+pub(in crate::telemetry) struct Held {
+    pub(in crate::telemetry) series: usize,
+    pub(in crate::telemetry) samples: usize,
+    pub(in crate::telemetry) bytes: usize,
 }
 
 /// One metric by the name it is exposed by.
 #[derive(Clone, Debug)]
-pub(super) struct Family {
-    pub(super) kind: Kind,
-    pub(super) help: Text,
+pub(in crate::telemetry) struct Family {
+    pub(in crate::telemetry) kind: Kind,
+    pub(in crate::telemetry) help: Text,
     /// By packed labels: the processes that show the series, and what each showed.
-    pub(super) series: BTreeMap<Box<[u8]>, Vec<(u16, Column)>>,
+    pub(in crate::telemetry) series: BTreeMap<Box<[u8]>, Vec<(u16, Column)>>,
 }
 
 impl Family {
@@ -102,10 +102,10 @@ impl Family {
 
 /// One process.
 #[derive(Clone, Debug)]
-pub(super) struct Process {
-    pub(super) url: String,
+pub(in crate::telemetry) struct Process {
+    pub(in crate::telemetry) url: String,
     /// For each round that is kept: the number of its reading, or why there was none.
-    pub(super) rounds: VecDeque<Result<u32, Error>>,
+    pub(in crate::telemetry) rounds: VecDeque<Result<u32, Error>>,
     readings: u32,
 }
 
@@ -118,28 +118,36 @@ impl Process {
 
 /// What one service's control showed.
 #[derive(Clone, Debug)]
-pub(super) struct Ring {
+pub(in crate::telemetry) struct Ring {
     labels: BTreeMap<String, String>,
+    /// What each process is called where it is a pod of its own.
+    names: BTreeMap<String, Text>,
     limits: Limits,
     reach: Duration,
-    pub(super) rounds: VecDeque<Timestamp>,
-    pub(super) processes: Vec<Process>,
-    pub(super) families: BTreeMap<String, Family>,
+    pub(in crate::telemetry) rounds: VecDeque<Timestamp>,
+    pub(in crate::telemetry) processes: Vec<Process>,
+    pub(in crate::telemetry) families: BTreeMap<String, Family>,
     left_out: BTreeMap<String, Timestamp>,
     series: usize,
     since_sweep: u32,
     /// Whether the newest round is not over.
     is_open: bool,
     /// Whether what the index says of metrics may have changed.
-    pub(super) has_changed: bool,
+    pub(in crate::telemetry) has_changed: bool,
 }
 
 impl Ring {
     /// For the pages at `urls`, of which series with these labels are control's.
-    pub(super) fn new(urls: Vec<String>, labels: BTreeMap<String, String>, reach: Duration, limits: Limits) -> Self {
+    pub(in crate::telemetry) fn new(
+        urls: Vec<String>,
+        labels: BTreeMap<String, String>,
+        reach: Duration,
+        limits: Limits,
+    ) -> Self {
         let process = |url| Process { url, rounds: VecDeque::new(), readings: 0 };
         Self {
             labels,
+            names: BTreeMap::new(),
             limits,
             reach,
             rounds: VecDeque::new(),
@@ -153,13 +161,23 @@ impl Ring {
         }
     }
 
+    /// The same, with each process a pod of this name.
+    pub(in crate::telemetry) fn named(self, names: BTreeMap<String, Text>) -> Self {
+        Self { names, ..self }
+    }
+
+    /// What each process is called where it is a pod of its own.
+    pub(in crate::telemetry) fn names(&self) -> &BTreeMap<String, Text> {
+        &self.names
+    }
+
     /// The labels that control's series bear.
-    pub(super) fn labels(&self) -> &BTreeMap<String, String> {
+    pub(in crate::telemetry) fn labels(&self) -> &BTreeMap<String, String> {
         &self.labels
     }
 
     /// Begins a round; its time is later than every one before, though the clock be set back.
-    pub(super) fn begin(&mut self, now: Timestamp) -> Timestamp {
+    pub(in crate::telemetry) fn begin(&mut self, now: Timestamp) -> Timestamp {
         let time = self.rounds.back().map_or(now, |newest| now.max(*newest + Duration::from_millis(1)));
         self.rounds.push_back(time);
         self.is_open = true;
@@ -167,7 +185,7 @@ impl Ring {
     }
 
     /// Takes in what one page showed in the round that was begun; each page is told once a round.
-    pub(super) fn take_in(&mut self, url: &str, page: Result<&Exposition, &Error>) {
+    pub(in crate::telemetry) fn take_in(&mut self, url: &str, page: Result<&Exposition, &Error>) {
         let Some(at) = self.processes.iter().position(|process| process.url == url) else { return };
         let Some(process) = self.processes.get_mut(at) else { return };
         let body = match page {
@@ -252,7 +270,7 @@ impl Ring {
     }
 
     /// Ends a round: forgets what is older than the reach, and keeps to the limits.
-    pub(super) fn end(&mut self) {
+    pub(in crate::telemetry) fn end(&mut self) {
         let Some(now) = self.rounds.back().copied() else { return };
         self.is_open = false;
         let rounds = self.rounds.len();
@@ -322,12 +340,12 @@ impl Ring {
     }
 
     /// How many rounds are over, the oldest first.
-    pub(super) fn rounds_done(&self) -> usize {
+    pub(in crate::telemetry) fn rounds_done(&self) -> usize {
         self.rounds.len().saturating_sub(usize::from(self.is_open))
     }
 
     /// How much is kept.
-    pub(super) fn held(&self) -> Held {
+    pub(in crate::telemetry) fn held(&self) -> Held {
         self.families.values().map(Family::held).fold(Held::default(), |sum, of| Held {
             series: sum.series + of.series,
             samples: sum.samples + of.samples,
@@ -336,12 +354,12 @@ impl Ring {
     }
 
     /// Whether some metric is left out.
-    pub(super) fn is_cut(&self) -> bool {
+    pub(in crate::telemetry) fn is_cut(&self) -> bool {
         !self.left_out.is_empty()
     }
 
     /// Whether a metric is left out whose name is meant.
-    pub(super) fn leaves_out(&self, is_meant: impl Fn(&str) -> bool) -> bool {
+    pub(in crate::telemetry) fn leaves_out(&self, is_meant: impl Fn(&str) -> bool) -> bool {
         self.left_out.keys().any(|name| is_meant(name))
     }
 }
@@ -367,7 +385,7 @@ fn pack(series: &Series, into: &mut Vec<u8>) {
 }
 
 /// The labels that were packed: name and value.
-pub(super) fn unpack(packed: &[u8]) -> impl Iterator<Item = (&str, &str)> {
+pub(in crate::telemetry) fn unpack(packed: &[u8]) -> impl Iterator<Item = (&str, &str)> {
     let mut words = packed.split(|byte| *byte == BETWEEN).map(|word| std::str::from_utf8(word).unwrap_or_default());
     std::iter::from_fn(move || Some((words.next()?, words.next()?)))
 }
@@ -377,7 +395,7 @@ mod tests {
     use super::*;
     use crate::{
         domain::{Match, Selector, Sli, Split},
-        telemetry::{exposition::parse, scrape::replay::Extract},
+        telemetry::{counting::replay::Extract, exposition::parse},
     };
 
     const REACH: Duration = Duration::from_secs(3_600);

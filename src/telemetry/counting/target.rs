@@ -21,7 +21,7 @@ use super::{
     seen::{BySeries, Seen, Wanted},
 };
 use crate::{
-    domain::{Selector, Sli, Text},
+    domain::{Selector, Sli, Text, Timestamp},
     telemetry::exposition::{Exposition, SERIES_MAX, Series},
 };
 
@@ -36,26 +36,34 @@ type Last = Option<f64>;
 type LastHistogram = Option<Vec<(f64, f64)>>;
 /// What each series on one page gained, or shows.
 #[derive(Debug, Default)]
-pub(super) struct Gains {
-    pub(super) counters: BySeries<f64>,
-    pub(super) gauges: BySeries<f64>,
-    pub(super) histograms: BySeries<Buckets>,
+pub(in crate::telemetry) struct Gains {
+    pub(in crate::telemetry) counters: BySeries<f64>,
+    pub(in crate::telemetry) gauges: BySeries<f64>,
+    pub(in crate::telemetry) histograms: BySeries<Buckets>,
 }
 
 /// One process as it was last seen.
 #[derive(Debug, Default)]
-pub(super) struct Target {
+pub(in crate::telemetry) struct Target {
     counters: BTreeMap<Series, Last>,
     histograms: BTreeMap<Series, LastHistogram>,
     /// The metrics that have been read before, whether or not they had series then.
     known: BTreeSet<String>,
     started: Option<f64>,
+    /// Before the first reading: a process that started after this has counted all that it shows since then.
+    born_after: Option<Timestamp>,
 }
 
 impl Target {
+    /// A process that was not there at this time. Where its first page says that it started later, all that it shows is
+    /// gained; else that page is where counting starts.
+    pub(in crate::telemetry) fn born_after(time: Timestamp) -> Self {
+        Self { born_after: Some(time), ..Self::default() }
+    }
+
     /// Takes in one body, and says what each SLI gained since the last. `mine` are labels that the arm's series bear,
     /// `pods` is the label by which one page shows several pods.
-    pub(super) fn read(
+    pub(in crate::telemetry) fn read(
         &mut self,
         body: &Exposition,
         wanted: &Wanted,
@@ -70,6 +78,10 @@ impl Target {
         if self.has_started_again(&seen) {
             self.counters.clear();
             self.histograms.clear();
+        }
+        let is_younger = |time: Timestamp| seen.started.is_some_and(|start| start * 1_000.0 > time.as_millis() as f64);
+        if self.born_after.take().is_some_and(is_younger) {
+            self.knows(wanted);
         }
         self.started = seen.started.or(self.started);
         let mut counters = BySeries::new();
@@ -86,8 +98,7 @@ impl Target {
             self.histograms.insert(series.clone(), gained.as_ref().ok().map(|(_, last)| last.clone()));
             histograms.insert(series, gained.map(|(gain, _)| gain));
         }
-        self.known = wanted.counters.clone();
-        self.known.extend(wanted.histograms.iter().map(|family| histogram_key(family)));
+        self.knows(wanted);
         let remembered = self.counters.len() + self.histograms.len();
         if remembered > REMEMBERED_MAX {
             *self = Self::default();
@@ -100,6 +111,12 @@ impl Target {
         let gained =
             |sought: &Sought| Gained { whole: gain(&sought.sli, &gains), parts: Parts::of_page(sought, pods, &gains) };
         slis.iter().map(|(id, sought)| (*id, gained(sought))).collect()
+    }
+
+    /// From now on a series of these metrics that was not there was born since.
+    fn knows(&mut self, wanted: &Wanted) {
+        self.known = wanted.counters.clone();
+        self.known.extend(wanted.histograms.iter().map(|family| histogram_key(family)));
     }
 
     /// Whether the process has started again since the last reading, as far as two signs together can tell.
@@ -205,7 +222,7 @@ fn gain(sli: &Sli, Gains { counters, gauges, histograms }: &Gains) -> Gain {
 }
 
 /// The series that are meant.
-pub(super) fn matching<'a, T>(
+pub(in crate::telemetry) fn matching<'a, T>(
     selector: &'a Selector,
     gained: &'a BySeries<T>,
 ) -> impl Iterator<Item = (&'a Series, &'a Result<T, Text>)> {
@@ -255,7 +272,7 @@ fn family<'a, T>(selector: &Selector, gained: &'a BySeries<T>) -> Result<Option<
 }
 
 /// How much each category gained, from what these series gained.
-pub(super) fn mix<'a>(
+pub(in crate::telemetry) fn mix<'a>(
     by: &str,
     gains: impl Iterator<Item = (&'a Series, &'a Result<f64, Text>)>,
 ) -> Result<Gain, Text> {
@@ -294,7 +311,7 @@ mod tests {
     }
     use crate::{
         domain::{Match, Split},
-        telemetry::{exposition::parse, scrape::BUCKETS_MAX},
+        telemetry::{counting::BUCKETS_MAX, exposition::parse},
     };
 
     const ID: SliId = SliId(0);

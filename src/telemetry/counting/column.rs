@@ -25,7 +25,7 @@ const WHOLE_MAX: f64 = 9_007_199_254_740_992.0;
 
 /// The values of one series at readings in a row, which are numbered from 0.
 #[derive(Clone, Debug)]
-pub(super) struct Column {
+pub(in crate::telemetry) struct Column {
     /// The value before the first reading that is kept.
     base: u64,
     /// The value at the last reading.
@@ -40,17 +40,17 @@ pub(super) struct Column {
 
 impl Column {
     /// A series that was never there before reading `first`.
-    pub(super) fn starting_at(first: u32) -> Self {
+    pub(in crate::telemetry) fn starting_at(first: u32) -> Self {
         Self { base: ABSENT, last: ABSENT, first, next: first, is_run: false, bytes: VecDeque::new() }
     }
 
     /// The reading after the last that was put.
-    pub(super) fn next(&self) -> u32 {
+    pub(in crate::telemetry) fn next(&self) -> u32 {
         self.next
     }
 
     /// Takes in the value at a reading; the series was not there at those left out since the last one.
-    pub(super) fn put(&mut self, reading: u32, value: f64) {
+    pub(in crate::telemetry) fn put(&mut self, reading: u32, value: f64) {
         while self.next < reading {
             self.token(ABSENT);
         }
@@ -98,7 +98,7 @@ impl Column {
     }
 
     /// Forgets the readings before this one.
-    pub(super) fn forget_before(&mut self, reading: u32) {
+    pub(in crate::telemetry) fn forget_before(&mut self, reading: u32) {
         while self.first < reading.min(self.next) {
             match self.bytes.front_mut() {
                 Some(run) if (RUN + 1..=RUN_END).contains(run) => *run -= 1,
@@ -121,12 +121,12 @@ impl Column {
     }
 
     /// Whether it is there at none of the readings that are kept.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::telemetry) fn is_empty(&self) -> bool {
         self.values().all(|(_, value)| value.is_none())
     }
 
     /// Each reading that is kept and the value at it, where the series was there.
-    pub(super) fn values(&self) -> impl Iterator<Item = (u32, Option<f64>)> + '_ {
+    pub(in crate::telemetry) fn values(&self) -> impl Iterator<Item = (u32, Option<f64>)> + '_ {
         let mut bytes = self.bytes.iter().copied();
         let (mut now, mut repeats) = (self.base, 0_u32);
         (self.first..self.next).map(move |reading| {
@@ -140,12 +140,12 @@ impl Column {
     }
 
     /// Bytes it takes up, itself included.
-    pub(super) fn size(&self) -> usize {
+    pub(in crate::telemetry) fn size(&self) -> usize {
         size_of::<Self>() + self.bytes.capacity()
     }
 
     /// How many readings it covers.
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::telemetry) fn len(&self) -> usize {
         (self.next - self.first) as usize
     }
 }

@@ -42,9 +42,9 @@ const REST: &str = "other";
 
 /// What is looked for: an SLI and how it is split.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Sought {
-    pub(super) sli: Sli,
-    pub(super) split: Split,
+pub(in crate::telemetry) struct Sought {
+    pub(in crate::telemetry) sli: Sli,
+    pub(in crate::telemetry) split: Split,
 }
 
 impl Sought {
@@ -61,20 +61,30 @@ impl Sought {
 
 /// What one SLI gained on one arm, and its parts.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Gained {
-    pub(super) whole: Gain,
-    pub(super) parts: Parts,
+pub(in crate::telemetry) struct Gained {
+    pub(in crate::telemetry) whole: Gain,
+    pub(in crate::telemetry) parts: Parts,
 }
 
 impl Gained {
+    /// What is gained where no page was shown; pods are parts where they have a label, or pages come with their names.
+    pub(in crate::telemetry) fn nothing(sought: &Sought, pods: Option<&str>, is_named: bool) -> Self {
+        let mut parts: BTreeMap<PartKind, Named> =
+            sought.labels(pods).map(|(kind, _)| (kind, Some(BTreeMap::new()))).collect();
+        if is_named {
+            parts.insert(PartKind::Pod, Some(BTreeMap::new()));
+        }
+        Self { whole: Gain::nothing(&sought.sli), parts: Parts(parts) }
+    }
+
     /// Adds what another process, or a later reading, gained of the same SLI.
-    pub(super) fn add(&mut self, other: Self, sli: &Sli) {
+    pub(in crate::telemetry) fn add(&mut self, other: Self, sli: &Sli) {
         self.whole.add(other.whole);
         self.parts.add(other.parts, sli);
     }
 
     /// Says that all of it is of this pod.
-    pub(super) fn is_of_pod(&mut self, name: &Text) {
+    pub(in crate::telemetry) fn is_of_pod(&mut self, name: &Text) {
         let gain = match &self.whole {
             // A page without traffic may still show bad ones.
             Gain::Counts { bad, total } => Gain::Counts { bad: *bad, total: Some(total.unwrap_or(0.0)) },
@@ -89,11 +99,11 @@ type Named = Option<BTreeMap<Text, Gain>>;
 
 /// The parts of each kind that is asked for.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Parts(BTreeMap<PartKind, Named>);
+pub(in crate::telemetry) struct Parts(BTreeMap<PartKind, Named>);
 
 impl Parts {
     /// The parts of one page, by label.
-    pub(super) fn of_page(sought: &Sought, pods: Option<&str>, gains: &Gains) -> Self {
+    pub(in crate::telemetry) fn of_page(sought: &Sought, pods: Option<&str>, gains: &Gains) -> Self {
         let of_kind = |(kind, label)| {
             let parts = split(kind, &sought.sli, label, gains);
             (kind, parts.and_then(|parts| kept(kind, parts, &sought.sli)))
@@ -119,12 +129,12 @@ impl Parts {
     }
 
     /// Forgets them: a window that needs them has none.
-    pub(super) fn leave_out(&mut self) {
+    pub(in crate::telemetry) fn leave_out(&mut self) {
         self.0.values_mut().for_each(|named| *named = None);
     }
 
     /// How many numbers they hold, roughly; none once they are left out.
-    pub(super) fn cells(&self) -> usize {
+    pub(in crate::telemetry) fn cells(&self) -> usize {
         let parts = self.0.values().flatten().flatten();
         parts.map(|(name, gain)| 6 + name.as_str().len() / 8 + gain.cells()).sum()
     }
@@ -246,7 +256,7 @@ impl<'a> Weights<'a> {
 
 /// The parts of a window, of control and of the canary, from what was read in it, oldest first. An arm that is not told
 /// has no readings.
-pub(super) fn of_window(sli: &Sli, arms: [&[&Gained]; 2]) -> [Vec<Part>; 2] {
+pub(in crate::telemetry) fn of_window(sli: &Sli, arms: [&[&Gained]; 2]) -> [Vec<Part>; 2] {
     let pods = arms.map(|readings| pods_of(sli, readings));
     let tenants = chosen(sli, PartKind::Tenant, arms, TENANTS_MAX);
     let most = |parts: &[Vec<Part>; 2]| parts.iter().map(Vec::len).max().unwrap_or_default();
@@ -275,7 +285,7 @@ fn pods_of(sli: &Sli, readings: &[&Gained]) -> Vec<Part> {
 
 /// How many pods of an arm have a tally in the window; `None` where they could not be told apart.
 #[cfg(test)]
-pub(super) fn pods_with_a_tally(sli: &Sli, readings: &[&Gained]) -> Option<usize> {
+pub(in crate::telemetry) fn pods_with_a_tally(sli: &Sli, readings: &[&Gained]) -> Option<usize> {
     let readings = named(PartKind::Pod, readings)?;
     let all = readings.iter().flat_map(|parts| parts.keys()).collect();
     told(sli, PartKind::Pod, &readings, &all).map(|parts| parts.len())
@@ -325,7 +335,7 @@ fn told(sli: &Sli, kind: PartKind, readings: &[&BTreeMap<Text, Gain>], apart: &B
 }
 
 /// How many numbers these parts hold, roughly.
-pub(super) fn cells(parts: &[Part]) -> usize {
+pub(in crate::telemetry) fn cells(parts: &[Part]) -> usize {
     let tally = |tally: &Tally| match tally {
         Tally::Counts(_) => 2,
         Tally::Histogram(histogram) => histogram.bounds.len() + histogram.counts.len(),
@@ -341,8 +351,8 @@ mod tests {
     use crate::{
         domain::{Counts, Match},
         telemetry::{
+            counting::{rounds::SliId, seen::Wanted, target::Target},
             exposition::parse,
-            scrape::{rounds::SliId, seen::Wanted, target::Target},
         },
     };
 

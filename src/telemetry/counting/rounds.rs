@@ -35,11 +35,11 @@ pub const CELLS_MAX: usize = 2_000_000;
 
 /// An SLI's number within one pair of arms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct SliId(pub(super) u64);
+pub(in crate::telemetry) struct SliId(pub(in crate::telemetry) u64);
 
 /// What became of one arm in one round.
 #[derive(Clone, Debug)]
-pub(super) enum Reading {
+pub(in crate::telemetry) enum Reading {
     /// All targets were read: what each SLI gained since the arm was last read.
     Read(BTreeMap<SliId, Gained>),
     /// Some target was not.
@@ -64,10 +64,10 @@ impl Reading {
 
 /// One reading of all targets.
 #[derive(Clone, Debug)]
-pub(super) struct Round {
-    pub(super) time: Timestamp,
-    pub(super) control: Reading,
-    pub(super) canary: Reading,
+pub(in crate::telemetry) struct Round {
+    pub(in crate::telemetry) time: Timestamp,
+    pub(in crate::telemetry) control: Reading,
+    pub(in crate::telemetry) canary: Reading,
 }
 
 impl Round {
@@ -102,7 +102,7 @@ impl Round {
 
 /// Whether an answer may still wait for a later round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Patience {
+pub(in crate::telemetry) enum Patience {
     /// A later round may come in time.
     Left,
     /// The deadline has come.
@@ -111,7 +111,7 @@ pub(super) enum Patience {
 
 /// The rounds of one pair, oldest first.
 #[derive(Debug, Default)]
-pub(super) struct Rounds {
+pub(in crate::telemetry) struct Rounds {
     kept: VecDeque<Round>,
     cells: usize,
     forgotten_through: Option<Timestamp>,
@@ -128,14 +128,14 @@ enum Span {
 
 impl Rounds {
     /// The time of a round that is sent now: later than every one before, though the clock be set back.
-    pub(super) fn next_time(&mut self, now: Timestamp) -> Timestamp {
+    pub(in crate::telemetry) fn next_time(&mut self, now: Timestamp) -> Timestamp {
         let time = self.newest.map_or(now, |newest| now.max(newest + Duration::from_millis(1)));
         self.newest = Some(time);
         time
     }
 
     /// Takes in a round, and forgets those older than `keep` or beyond the limits.
-    pub(super) fn push(&mut self, round: Round, keep: Duration) {
+    pub(in crate::telemetry) fn push(&mut self, round: Round, keep: Duration) {
         let oldest = round.time - keep;
         self.cells += round.cells();
         self.kept.push_back(round);
@@ -161,7 +161,7 @@ impl Rounds {
     }
 
     /// The answer, once there is one: `slis` are the numbers of the ask's checks, in its order.
-    pub(super) fn answer(&self, ask: &Ask, slis: &[SliId], patience: Patience) -> Option<Answer> {
+    pub(in crate::telemetry) fn answer(&self, ask: &Ask, slis: &[SliId], patience: Patience) -> Option<Answer> {
         if self.forgotten_through.is_some_and(|forgotten| ask.after <= forgotten) {
             return Some(self.too_old(ask));
         }
@@ -298,7 +298,7 @@ mod tests {
     use super::*;
     use crate::{
         domain::{CheckId, Counts, Revision, Selector, ServiceName, Sli, Split, Tally},
-        telemetry::scrape::{
+        telemetry::counting::{
             gain::{Buckets, Gain},
             parts::Parts,
         },
