@@ -126,6 +126,7 @@ fn measured(request: RequestId, rollout: RolloutId, after: Timestamp, through: T
         window,
         tally: Ok(Tally::Counts(counts)),
         parts: Vec::new(),
+        estimated: false,
     };
     let measurements = (0..CHECKS)
         .flat_map(|check| {
