@@ -40,7 +40,7 @@ pub const TRIED_MAX: usize = 64;
 const ALPHA: f64 = 0.001;
 /// What is to be known of a check that decides and decides late.
 const SLOW: &str = "a version twice as bad is not found before everyone has it, only a worse one is: keep it if the \
-                    harm would be that large, else lower largest_ratio or count what happens more often";
+                    harm would be that large, else lower largest_ratio, or count what is steadier or happens more often";
 
 /// What a planner has at hand.
 pub struct Planning {
