@@ -331,6 +331,13 @@ fn a_whole_session_ends_in_a_draft_that_admission_takes() {
     );
     assert!(added.envelope.data["false_alarms"]["rollouts"].as_u64().unwrap() >= 8);
     assert!(added.envelope.data["power"][1]["smallest_ratio_seen"].as_f64().unwrap() > 1.0);
+    let compared = added.envelope.data["power"].as_array().unwrap();
+    assert!(
+        compared.iter().all(|stage| stage["share_percent"].as_f64().unwrap() < 100.0),
+        "everyone has no other to be compared with"
+    );
+    assert!(compared.iter().all(|stage| stage["bake_seconds"].as_f64().unwrap() > 0.0));
+    assert_eq!(added.envelope.data["is_decisive"], true);
     let moody = json!({"matchers": [route("/moody")]});
     let demoted = call(&mut planning, "add_latency_check", &form("add_latency_check", "slow", &moody));
     assert_eq!(reason(&demoted), (Status::Ok, "blind", false), "its pods differ too much: {demoted:?}");
@@ -340,6 +347,14 @@ fn a_whole_session_ends_in_a_draft_that_admission_takes() {
     );
     let dropped = call(&mut planning, "drop_check", &json!({"name": "slow", "reason": "demoted"}));
     assert_eq!(dropped.envelope.status, Status::Ok);
+    let shown = json!({"role": "signal", "lines": [], "matchers": []});
+    let signal = call(&mut planning, "add_latency_check", &form("add_latency_check", "seen", &shown));
+    assert_eq!(
+        (&signal.envelope.data["standing"], &signal.envelope.data["is_decisive"]),
+        (&json!("admitted"), &json!(false)),
+        "a signal decides nothing, however well it sees"
+    );
+    call(&mut planning, "drop_check", &json!({"name": "seen", "reason": "other"}));
     let hoped = json!({"role": "intended", "lines": []});
     let intended = call(&mut planning, "add_events_check", &form("add_events_check", "misses", &hoped));
     assert_eq!(reason(&intended), (Status::Ok, "improvement", false), "{intended:?}");
@@ -361,7 +376,7 @@ fn a_whole_session_ends_in_a_draft_that_admission_takes() {
     assert_eq!(uncovered, ["src/large.rs", "Cargo.lock (lock file)"]);
     let admission = admit(draft, &bounds(), Touched::NOTHING, &SERVED, |_| Trial::default());
     assert_eq!((admission.plan.checks().len(), admission.rejections), (3, Vec::new()));
-    assert_eq!(source.asked.lock().unwrap().len(), 3, "each past is asked for once");
+    assert_eq!(source.asked.lock().unwrap().len(), 4, "each past is asked for once");
 }
 
 #[test]

@@ -268,7 +268,7 @@ fn quantiles<'a>(tallies: impl Iterator<Item = &'a Tally>, values: &[f64]) -> Va
     rising.sort_by(f64::total_cmp);
     let of_blocks = |part: f64| rising.get((part * (rising.len().saturating_sub(1)) as f64).round() as usize).copied();
     let (what, histogram) = match sum {
-        Some(Tally::Histogram(histogram)) => ("seconds of a request", Some(histogram)),
+        Some(Tally::Histogram(histogram)) => ("what it measures, in its own unit", Some(histogram)),
         Some(_) | None => ("blocks", None),
     };
     let told = |part: f64| match &histogram {

@@ -22,7 +22,7 @@ use super::{
     trial::{self, Kinship, Terms},
 };
 use crate::{
-    domain::{Absence, Check, CheckName, ModelRole, Sli, Split, Text, ToolCall, WayBack, Weight},
+    domain::{Absence, Check, CheckName, ModelRole, Share, Sli, Split, Text, ToolCall, WayBack, Weight},
     plan::{Draft, Reason, Source, Standing, Touched, Trial, Tried},
     stats::multiplicity,
     telemetry::{Catalogued, Past, PastAsk},
@@ -38,6 +38,9 @@ const PASTS_MAX: usize = 32;
 pub const TRIED_MAX: usize = 64;
 /// The chance of a false rollback where the policy's is none.
 const ALPHA: f64 = 0.001;
+/// What is to be known of a check that decides and decides late.
+const SLOW: &str = "a version twice as bad is not found before everyone has it, only a worse one is: keep it if the \
+                    harm would be that large, else lower largest_ratio, or count what is steadier or happens more often";
 
 /// What a planner has at hand.
 pub struct Planning {
@@ -189,10 +192,11 @@ impl Planning {
             block: context.block,
             pod_incident: context.pod_incident,
         };
+        let weight = check.weight;
         let tried = trial::on_past(&check, past.as_ref().as_ref(), kinship, &terms);
         self.remember(tried.clone());
         if tried.standing == Standing::Rejected {
-            let data = told(&tried, &changed, self.places());
+            let data = told(&tried, weight, &self.context.stages, &changed, self.places());
             return reply::outcome(Status::Denied, tried.reason.word(), data, false);
         }
         if tried.standing == Standing::Demoted {
@@ -204,7 +208,12 @@ impl Planning {
             }
         }
         self.draft.checks.push(check);
-        reply::outcome(Status::Ok, tried.reason.word(), told(&tried, &changed, self.places()), false)
+        reply::outcome(
+            Status::Ok,
+            tried.reason.word(),
+            told(&tried, weight, &self.context.stages, &changed, self.places()),
+            false,
+        )
     }
 
     /// What the check's evidence would have to reach beside the checks so far, as a natural logarithm.
@@ -336,17 +345,22 @@ fn refused(name: &str, refusal: &Refusal) -> Tried {
     }
 }
 
-/// What a model is told of a trial: measurements rather than praise.
-fn told(tried: &Tried, changed: &[String], places_left: usize) -> Value {
-    let power: Vec<Value> = tried
-        .power
-        .iter()
+/// What a model is told of a trial: measurements rather than praise. A stage of everyone has nothing to compare with, so
+/// that there is nothing to say of it.
+fn told(tried: &Tried, weight: Weight, stages: &[(Share, Duration)], changed: &[String], places_left: usize) -> Value {
+    let compared = || tried.power.iter().filter(|power| power.share.fraction() < 1.0);
+    let bake = |share| stages.iter().find(|(of, _)| *of == share).map_or(0.0, |(_, bake)| bake.as_secs_f64());
+    let power: Vec<Value> = compared()
         .map(|power| {
-            json!({
+            let mut row = json!({
                 "share_percent": power.share.fraction() * 100.0,
-                "smallest_ratio_seen": power.smallest.and_then(round),
+                "bake_seconds": bake(power.share),
                 "seconds_to_see_twice": power.twice_seconds.and_then(round),
-            })
+            });
+            if let (Some(smallest), Some(row)) = (power.smallest.and_then(round), row.as_object_mut()) {
+                row.insert("smallest_ratio_seen".into(), json!(smallest));
+            }
+            row
         })
         .collect();
     let baseline = tried.baseline.map(|baseline| {
@@ -358,8 +372,15 @@ fn told(tried: &Tried, changed: &[String], places_left: usize) -> Value {
             "noise_is_known": baseline.is_calibrated,
         })
     });
+    let decides = tried.standing == Standing::Admitted
+        && weight == Weight::Critical
+        && matches!(tried.reason, Reason::Sound | Reason::ShortHistory);
+    // Evidence carries over, so that the parts which the stages give to it add up.
+    let seen = compared().filter_map(|power| Some(bake(power.share) / power.twice_seconds?)).sum::<f64>();
+    let is_slow = decides && !power.is_empty() && seen < 1.0;
     let mut details: Vec<&str> = changed.iter().map(String::as_str).collect();
     details.extend(Some(tried.detail.as_str()).filter(|detail| !detail.is_empty()));
+    details.extend(Some(SLOW).filter(|_| is_slow));
     json!({
         "check": said(tried.check.as_str()),
         "standing": tried.standing,
@@ -367,7 +388,7 @@ fn told(tried: &Tried, changed: &[String], places_left: usize) -> Value {
         "baseline": baseline,
         "false_alarms": { "alarms": tried.trial.alarms, "rollouts": tried.trial.rollouts },
         "power": power,
-        "is_decisive": tried.standing == Standing::Admitted && matches!(tried.reason, Reason::Sound | Reason::ShortHistory),
+        "is_decisive": decides,
         "places_left": places_left,
     })
 }

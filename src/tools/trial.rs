@@ -101,11 +101,15 @@ pub fn on_past(check: &Check, past: Result<&Past, &Absence>, kinship: Kinship, t
         trial: Trial::default(),
         power: Vec::new(),
     };
+    // What is known is the past of the traffic alone, in which the metric was not there to be counted.
+    if kinship.is_added {
+        return settled(tried, check.weight, kinship, Reason::ShortHistory);
+    }
     let blocks = match past {
         Ok(past) => Blocks::of(past, terms.block),
         Err(why) => {
             let is_nothing = *why == Absence::NoData && !kinship.is_seen && !kinship.is_configured;
-            let reason = if is_nothing && !kinship.is_added { Reason::NoData } else { Reason::ShortHistory };
+            let reason = if is_nothing { Reason::NoData } else { Reason::ShortHistory };
             return settled(tried, check.weight, kinship, reason);
         }
     };
@@ -113,7 +117,7 @@ pub fn on_past(check: &Check, past: Result<&Past, &Absence>, kinship: Kinship, t
         blocks.shown.iter().flatten().fold(Counts::default(), |sum, block| sum.plus(seen(check, &block.tally)));
     let seconds = blocks.every.as_secs_f64() * blocks.answered as f64;
     if counted.total == 0 {
-        let is_empty = seconds >= EMPTY_SECONDS && !kinship.is_added;
+        let is_empty = seconds >= EMPTY_SECONDS;
         return settled(tried, check.weight, kinship, if is_empty { Reason::NoData } else { Reason::ShortHistory });
     }
     let calibration = blocks.calibration(check);
@@ -444,6 +448,10 @@ mod tests {
         );
         let added = Kinship { is_added: true, is_configured: false, is_seen: false };
         assert_eq!(verdict(&tried(&errors(), &nothing(500), added)), (Standing::Demoted, Reason::ShortHistory));
+        let traffic_alone = past(3, 500, |_, _, _| Tally::Counts(Counts { bad: 0, total: 50 }));
+        let of_added = tried(&errors(), &traffic_alone, added);
+        assert_eq!(verdict(&of_added), (Standing::Demoted, Reason::ShortHistory), "it was not there to be counted");
+        assert_eq!(of_added.baseline, None);
         let unheard = Past { every: LOOK, blocks: vec![Err(Absence::Unavailable(Text::default())); 500] };
         assert_eq!(verdict(&tried(&errors(), &unheard, OWN)), (Standing::Demoted, Reason::ShortHistory));
         let no_requests = past(3, 100, |_, _, _| Tally::Counts(Counts::default()));
