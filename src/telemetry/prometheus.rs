@@ -332,7 +332,7 @@ impl Prometheus {
         match timeout_at(deadline, self.look(&ask, service, &reader)).await {
             Ok(answer) => answer,
             Err(_) => match timeout_at(Instant::now() + PAUSE_MIN, reader.lock()).await {
-                Ok(mut reader) => reader.last_word(&ask, None),
+                Ok(mut reader) => reader.cut_off(&ask),
                 Err(_) => Answer::absent(&ask, &reply::unavailable("the server is still being read".into())),
             },
         }

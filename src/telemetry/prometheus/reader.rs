@@ -119,15 +119,23 @@ pub(super) struct Reader {
     /// Metrics that the server counts, as they have too many series.
     estimated: BTreeSet<String>,
     counted: Option<Counted>,
+    /// Why the last look failed, if it did.
+    failed: Option<Absence>,
 }
 
 impl Reader {
     pub(super) fn new(server: Arc<Server>, service: Service, arms: [BTreeMap<String, String>; 2]) -> Self {
-        Self { server, service, arms, estimated: BTreeSet::new(), counted: None }
+        Self { server, service, arms, estimated: BTreeSet::new(), counted: None, failed: None }
     }
 
     /// Reads the rounds through this point of the grid, so that the ask can be answered.
     pub(super) async fn advance(&mut self, ask: &Ask, through: Timestamp) -> Result<(), Absence> {
+        let result = self.try_advance(ask, through).await;
+        self.failed = result.as_ref().err().cloned();
+        result
+    }
+
+    async fn try_advance(&mut self, ask: &Ask, through: Timestamp) -> Result<(), Absence> {
         loop {
             let skew = self.server.skew().await?;
             if !self.tells(ask, skew) {
@@ -160,6 +168,12 @@ impl Reader {
             (_, Some(why)) => Answer::absent(ask, &why),
             (None, None) => Answer::absent(ask, &unavailable("the server did not answer in time".into())),
         }
+    }
+
+    /// The answer when the deadline came while the server was being read.
+    pub(super) fn cut_off(&mut self, ask: &Ask) -> Answer {
+        let why = self.failed.clone().unwrap_or_else(|| unavailable("the server did not answer in time".into()));
+        self.last_word(ask, Some(why))
     }
 
     fn told(&mut self, ask: &Ask, patience: Patience) -> Option<Answer> {
