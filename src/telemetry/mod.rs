@@ -6,6 +6,7 @@
 
 pub mod counting;
 pub mod exposition;
+pub mod otlp;
 pub mod probe;
 pub mod scrape;
 
