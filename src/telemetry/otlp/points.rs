@@ -284,3 +284,165 @@ fn as_json(value: &Value, depth: usize) -> serde_json::Value {
         Value::StringValueStrindex(_) => serde_json::Value::Null,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry_proto::tonic::{
+        common::v1::ArrayValue,
+        metrics::v1::{
+            ExponentialHistogram, Gauge, Histogram, Sum, Summary, exponential_histogram_data_point::Buckets,
+        },
+    };
+
+    use super::*;
+
+    const CUMULATIVE: i32 = AggregationTemporality::Cumulative as i32;
+
+    fn read(name: &str, unit: &str, data: Data) -> Result<Sightings, Cow<'static, str>> {
+        let metric = Metric { name: name.into(), unit: unit.into(), data: Some(data), ..Metric::default() };
+        sightings(metric, None)
+    }
+
+    fn only(of: Sightings) -> Result<Sighting, Cow<'static, str>> {
+        let mut points = of.points;
+        assert_eq!(points.len(), 1);
+        points.remove(0)
+    }
+
+    fn pair(key: &str, value: Value) -> KeyValue {
+        KeyValue { key: key.into(), value: Some(AnyValue { value: Some(value) }), ..KeyValue::default() }
+    }
+
+    fn text(key: &str, value: &str) -> KeyValue {
+        pair(key, Value::StringValue(value.into()))
+    }
+
+    #[test]
+    fn sums_are_counters_or_levels_by_what_they_say_of_themselves() {
+        let sum = |is_monotonic, aggregation_temporality, value| {
+            let data_points =
+                vec![NumberDataPoint { time_unix_nano: 1, value: Some(value), ..NumberDataPoint::default() }];
+            Data::Sum(Sum { data_points, aggregation_temporality, is_monotonic })
+        };
+        let counter = read("jobs.done", "", sum(true, CUMULATIVE, Number::AsInt(3))).unwrap();
+        assert_eq!((counter.family.name.as_str(), counter.flow), ("jobs_done_total", Flow::Cumulative));
+        let level = read("jobs.open", "", sum(false, CUMULATIVE, Number::AsInt(-3))).unwrap();
+        assert_eq!((level.family.name.as_str(), level.flow), ("jobs_open", Flow::Level));
+        assert_eq!(only(level).unwrap().point.unwrap().shown, Shown::Whole(-3));
+        let delta = AggregationTemporality::Delta as i32;
+        assert!(read("jobs.open", "", sum(false, delta, Number::AsInt(1))).is_err(), "its level is not known");
+        assert!(read("jobs.done", "", sum(true, 0, Number::AsInt(1))).is_err(), "no temporality");
+        for bad in
+            [Number::AsInt(-1), Number::AsDouble(-0.5), Number::AsDouble(f64::NAN), Number::AsDouble(f64::INFINITY)]
+        {
+            assert!(only(read("jobs.done", "", sum(true, CUMULATIVE, bad)).unwrap()).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_histogram_of_milliseconds_has_edges_in_seconds_and_must_add_up() {
+        let histogram = |bounds: &[f64], counts: &[u64], count: u64| {
+            let point = HistogramDataPoint {
+                time_unix_nano: 1,
+                count,
+                bucket_counts: counts.into(),
+                explicit_bounds: bounds.into(),
+                ..HistogramDataPoint::default()
+            };
+            let data = Histogram { data_points: vec![point], aggregation_temporality: CUMULATIVE };
+            only(read("http.server.duration", "ms", Data::Histogram(data)).unwrap())
+        };
+        let shown = histogram(&[5.0, 250.0], &[1, 2, 3], 6).unwrap().point.unwrap().shown;
+        assert_eq!(shown, Shown::Explicit { edges: vec![0.005, 0.25], counts: vec![1, 2, 3] });
+        let shown = histogram(&[], &[], 6).unwrap().point.unwrap().shown;
+        assert_eq!(shown, Shown::Explicit { edges: vec![], counts: vec![6] }, "without buckets there is one");
+        assert!(histogram(&[5.0, 250.0], &[1, 2], 3).is_err());
+        assert!(histogram(&[5.0, 250.0], &[1, 2, 3], 7).is_err());
+        assert!(histogram(&[5.0, 5.0], &[1, 2, 3], 6).is_err());
+        assert!(histogram(&[5.0, f64::NAN], &[1, 2, 3], 6).is_err());
+        assert!(histogram(&[5.0], &[u64::MAX, 2], 1).is_err());
+        let bounds: Vec<f64> = (0..BUCKETS_MAX).map(|at| at as f64).collect();
+        assert!(histogram(&bounds[1..], &vec![1; BUCKETS_MAX], BUCKETS_MAX as u64).is_ok());
+        assert!(histogram(&bounds, &vec![1; BUCKETS_MAX + 1], BUCKETS_MAX as u64 + 1).is_err());
+    }
+
+    #[test]
+    fn negative_values_of_an_exponential_histogram_are_passed_over_with_a_word() {
+        let read = |scale: i32, negative: Vec<u64>, positive: Vec<u64>| {
+            let buckets = |bucket_counts| Some(Buckets { offset: -3, bucket_counts });
+            let point = ExponentialHistogramDataPoint {
+                time_unix_nano: 1,
+                scale,
+                zero_count: 4,
+                positive: buckets(positive),
+                negative: buckets(negative),
+                ..ExponentialHistogramDataPoint::default()
+            };
+            let data = ExponentialHistogram { data_points: vec![point], aggregation_temporality: CUMULATIVE };
+            read("size", "By", Data::ExponentialHistogram(data)).unwrap()
+        };
+        let all = read(3, vec![1], vec![1, 2]);
+        assert!(all.word.unwrap().contains("negative"));
+        let shown = Exponential { scale: 3, zero: 4, offset: -3, counts: vec![1, 2] };
+        assert_eq!(only(all).unwrap().point.unwrap().shown, Shown::Exponential { shown, per_second: 1.0 });
+        assert_eq!(read(3, vec![0], vec![1]).word, None);
+        for scale in [SCALE_MIN - 1, SCALE_MAX + 1, i32::MIN, i32::MAX] {
+            assert!(only(read(scale, vec![], vec![1])).is_err(), "{scale}");
+        }
+        assert!(only(read(0, vec![], vec![1; BUCKETS_MAX])).is_ok());
+        assert!(only(read(0, vec![], vec![1; BUCKETS_MAX + 1])).is_err());
+        assert!(only(read(0, vec![], vec![u64::MAX, 2])).is_err());
+    }
+
+    #[test]
+    fn of_a_summary_the_count_is_kept() {
+        let point = SummaryDataPoint { time_unix_nano: 1, count: 9, ..SummaryDataPoint::default() };
+        let all = read("rpc.duration", "s", Data::Summary(Summary { data_points: vec![point] })).unwrap();
+        assert_eq!((all.family.name.as_str(), all.family.kind), ("rpc_duration_seconds_count", Kind::Summary));
+        assert_eq!(only(all).unwrap().point.unwrap().shown, Shown::Fraction(9.0));
+    }
+
+    #[test]
+    fn a_point_without_a_time_is_refused_and_one_without_a_value_says_so() {
+        let gauge = |point| only(read("level", "", Data::Gauge(Gauge { data_points: vec![point] })).unwrap());
+        let value = Some(Number::AsInt(1));
+        assert!(gauge(NumberDataPoint { value, ..NumberDataPoint::default() }).is_err());
+        assert!(gauge(NumberDataPoint { time_unix_nano: 1, ..NumberDataPoint::default() }).is_err());
+        let none = NumberDataPoint { time_unix_nano: 1, flags: 1, ..NumberDataPoint::default() };
+        assert_eq!(gauge(none).unwrap().point, None);
+    }
+
+    #[test]
+    fn attributes_become_labels_and_two_of_one_name_are_joined() {
+        let list = ArrayValue { values: vec![AnyValue { value: Some(Value::IntValue(7)) }, AnyValue::default()] };
+        let attributes = vec![
+            text("http.route", "/b"),
+            text("http_route", "/a"),
+            pair("n", Value::IntValue(-3)),
+            pair("is", Value::BoolValue(true)),
+            pair("list", Value::ArrayValue(list)),
+        ];
+        let scope = InstrumentationScope { name: "lib".into(), version: "1".into(), ..InstrumentationScope::default() };
+        let labels = labels(attributes, Some(&scope)).unwrap();
+        let expected = [
+            ("http_route", "/b;/a"),
+            ("is", "true"),
+            ("list", "[7,null]"),
+            ("n", "-3"),
+            ("otel_scope_name", "lib"),
+            ("otel_scope_version", "1"),
+        ];
+        assert_eq!(labels, expected.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
+    }
+
+    #[test]
+    fn the_limits_of_attributes_hold_at_their_edges() {
+        let many = |n: usize| (0..n).map(|at| text(&format!("a{at}"), "x")).collect();
+        assert!(labels(many(ATTRIBUTES_MAX), None).is_ok());
+        assert!(labels(many(ATTRIBUTES_MAX + 1), None).is_err());
+        let long = |n: usize| vec![text("a", &"x".repeat(n))];
+        assert!(labels(long(LABEL_VALUE_BYTES_MAX), None).is_ok());
+        assert!(labels(long(LABEL_VALUE_BYTES_MAX + 1), None).is_err());
+        assert!(labels(vec![text("", "x")], None).is_err());
+    }
+}

@@ -15,7 +15,7 @@ use opentelemetry_proto::tonic::{
 };
 
 use super::{
-    points::{self, Family, Sighting},
+    points::{self, Family, Sighting, Sightings},
     series::{Flow, Series},
 };
 use crate::{
@@ -310,32 +310,36 @@ impl Pod {
             for metric in of_scope.metrics {
                 let count = points::count(&metric);
                 match points::sightings(metric, of_scope.scope.as_ref()) {
-                    Ok(sightings) => all.push(sightings),
+                    Ok(Sightings { family, flow, points, word }) => {
+                        if let Some(word) = word {
+                            taken.word.get_or_insert_with(|| Text::new(word));
+                        }
+                        let good: Vec<Sighting> = points
+                            .into_iter()
+                            .filter_map(|point| point.map_err(|why| taken.reject(1, why)).ok())
+                            .collect();
+                        all.push((family, flow, good));
+                    }
                     Err(why) => taken.reject(count, why),
                 }
             }
         }
-        let times = all.iter().flat_map(|of| &of.points).flatten().map(|sighting| sighting.time);
-        let Some(newest) = times.max() else { return };
+        let Some(newest) = all.iter().flat_map(|(_, _, points)| points).map(|sighting| sighting.time).max() else {
+            return;
+        };
         self.heard(newest, now);
         let grace = u64::try_from(interval.as_nanos() / 2).unwrap_or(u64::MAX);
-        for sightings in all {
-            if let Some(word) = sightings.word {
-                taken.word.get_or_insert_with(|| Text::new(word));
-            }
-            for sighting in sightings.points {
-                let put = sighting.and_then(|sighting| {
-                    let begins = sighting.point.as_ref().map_or(0, |point| point.start);
-                    let begins = (begins > 0).then(|| self.by_our_clock(begins));
-                    // A process sends all that it counts with each export, so what comes with a later one is new.
-                    let is_new = begins.is_some_and(|begins| begins >= since)
-                        || sighting.time > self.first.saturating_add(grace);
-                    if let Some(begins) = begins {
-                        self.started = Some(self.started.map_or(begins, |started| started.min(begins)));
-                    }
-                    self.put(&sightings.family, sightings.flow, sighting, is_new, room).map_err(Into::into)
-                });
-                if let Err(why) = put {
+        for (family, flow, points) in all {
+            for sighting in points {
+                let begins = sighting.point.as_ref().map_or(0, |point| point.start);
+                let begins = (begins > 0).then(|| self.by_our_clock(begins));
+                // A process sends all that it counts with each export, so what comes with a later one is new.
+                let is_new =
+                    begins.is_some_and(|begins| begins >= since) || sighting.time > self.first.saturating_add(grace);
+                if let Some(begins) = begins {
+                    self.started = Some(self.started.map_or(begins, |started| started.min(begins)));
+                }
+                if let Err(why) = self.put(&family, flow, sighting, is_new, room) {
                     taken.reject(1, why);
                 }
             }
@@ -425,5 +429,156 @@ fn is_like(value: &str, pattern: &str) -> bool {
             let after = after.rsplit(super::PLACEHOLDER).next().unwrap_or_default();
             value.strip_prefix(before).is_some_and(|rest| rest.ends_with(after))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry_proto::tonic::{
+        common::v1::{AnyValue, KeyValue, any_value::Value},
+        metrics::v1::{Gauge, Metric, NumberDataPoint, ScopeMetrics, metric::Data, number_data_point::Value as Number},
+    };
+
+    use super::*;
+
+    fn store() -> Store {
+        let arm = BTreeMap::from([
+            ("service.name".to_owned(), "shop".to_owned()),
+            ("service.version".to_owned(), "v{revision}".to_owned()),
+        ]);
+        let second = Duration::from_secs(1);
+        let ages = Ages { interval: 10 * second, stale_after: 30 * second, forget_after: 600 * second };
+        Store::new(vec![arm], ages, at(0))
+    }
+
+    /// Seconds of our clock.
+    fn at(second: u64) -> Timestamp {
+        Timestamp::from_millis(1_000_000_000 + 1_000 * second)
+    }
+
+    /// An export of one gauge, read at this second of the process' clock.
+    fn export(resource: &[(&str, &str)], second: u64) -> ExportMetricsServiceRequest {
+        let attribute = |(key, value): &(&str, &str)| KeyValue {
+            key: (*key).into(),
+            value: Some(AnyValue { value: Some(Value::StringValue((*value).into())) }),
+            ..KeyValue::default()
+        };
+        let time_unix_nano = at(second).as_millis() * 1_000_000;
+        let point = NumberDataPoint { time_unix_nano, value: Some(Number::AsInt(1)), ..NumberDataPoint::default() };
+        let data = Some(Data::Gauge(Gauge { data_points: vec![point] }));
+        let metrics = vec![Metric { name: "up".into(), data, ..Metric::default() }];
+        let resource = Resource { attributes: resource.iter().map(attribute).collect(), ..Resource::default() };
+        let scope_metrics = vec![ScopeMetrics { metrics, ..ScopeMetrics::default() }];
+        let of_resource = ResourceMetrics { resource: Some(resource), scope_metrics, ..ResourceMetrics::default() };
+        ExportMetricsServiceRequest { resource_metrics: vec![of_resource] }
+    }
+
+    const SHOP: [(&str, &str); 2] = [("service.name", "shop"), ("service.version", "v7")];
+
+    fn names(resource: &[(&str, &str)]) -> Vec<String> {
+        let mut store = store();
+        let all: Vec<(&str, &str)> = SHOP.iter().chain(resource).copied().collect();
+        store.take_in(export(&all, 1), at(1));
+        store.pods.values().map(|pod| pod.name.as_str().to_owned()).collect()
+    }
+
+    #[test]
+    fn a_process_is_named_by_the_best_that_it_tells() {
+        for (resource, name) in [
+            (&[("host.name", "h"), ("k8s.pod.name", "p"), ("service.instance.id", "i"), ("process.pid", "9")][..], "i"),
+            (&[("host.name", "h"), ("k8s.pod.name", "p")], "p"),
+            (&[("host.name", "h"), ("process.pid", "9")], "h:9"),
+            (&[("service.instance.id", ""), ("host.name", "h")], "h"),
+            (&[("process.pid", "9")], "9"),
+            (&[], NAMELESS),
+        ] {
+            assert_eq!(names(resource), [name], "{resource:?}");
+        }
+    }
+
+    #[test]
+    fn only_resources_of_a_configured_arm_are_kept_and_arms_are_told_by_revision() {
+        let mut store = store();
+        for (resource, taken) in [
+            (&SHOP[..], true),
+            (&[("service.name", "shop"), ("service.version", "v8")], true),
+            (&[("service.name", "shop"), ("service.version", "8")], false),
+            (&[("service.name", "other"), ("service.version", "v8")], false),
+            (&[("service.name", "shop")], false),
+            (&[], false),
+        ] {
+            assert_eq!(store.take_in(export(resource, 1), at(1)).rejected, u64::from(!taken), "{resource:?}");
+        }
+        let arm = |version: &str| {
+            BTreeMap::from([("service.name".into(), "shop".into()), ("service.version".into(), version.to_owned())])
+        };
+        assert_eq!(store.of_arm(&arm("v7")).count(), 1);
+        assert_eq!(store.of_arm(&arm("v{revision}")).count(), 2);
+    }
+
+    #[test]
+    fn how_old_an_export_is_is_told_whatever_the_clock_of_its_process() {
+        let mut store = store();
+        let collected = |store: &Store| store.pods.values().next().unwrap().collected;
+        // The clock is a hundred seconds slow, and the way takes a second.
+        store.take_in(export(&SHOP, 0), at(101));
+        store.take_in(export(&SHOP, 10), at(110));
+        assert_eq!(collected(&store), at(110));
+        // Tried again for seven seconds.
+        store.take_in(export(&SHOP, 20), at(127));
+        assert_eq!(collected(&store), at(120));
+        // The clock is set right: the export is from now and not from the future.
+        store.take_in(export(&SHOP, 130), at(130));
+        assert_eq!(collected(&store), at(130));
+        // It is set back again; within some exports that is known.
+        for tenth in 4..14 {
+            store.take_in(export(&SHOP, 10 * tenth), at(100 + 10 * tenth));
+        }
+        assert_eq!(collected(&store), at(230));
+    }
+
+    #[test]
+    fn a_round_waits_for_those_who_are_not_silent() {
+        let mut store = store();
+        let arm = store.patterns[0].clone();
+        assert!(store.is_told(&arm, at(5), at(5)), "there is nobody to wait for");
+        store.take_in(export(&SHOP, 4), at(4));
+        assert!(!store.is_told(&arm, at(5), at(6)));
+        assert!(store.is_told(&arm, at(5), at(35)), "it is silent for too long");
+        store.take_in(export(&SHOP, 6), at(6));
+        assert!(store.is_told(&arm, at(5), at(6)));
+    }
+
+    #[test]
+    fn the_forgotten_take_up_no_room_and_the_limits_of_processes_hold() {
+        let mut store = store();
+        let nothing = store.bytes;
+        let export_of = |process: usize| {
+            let name = process.to_string();
+            export(&[SHOP[0], SHOP[1], ("service.instance.id", &name)], 1)
+        };
+        for process in 0..PODS_MAX {
+            assert_eq!(store.take_in(export_of(process), at(1)).rejected, 0);
+        }
+        let refused = store.take_in(export_of(PODS_MAX), at(1));
+        assert!(refused.rejected == 1 && refused.word.unwrap().as_str().contains("more than 1000 processes"));
+        assert!(store.bytes > PODS_MAX * 100);
+        store.sweep(at(700));
+        assert_eq!((store.pods.len(), store.bytes), (0, nothing));
+        assert_eq!(store.take_in(export_of(PODS_MAX), at(701)).rejected, 0);
+    }
+
+    #[test]
+    fn beyond_the_bytes_that_are_kept_nothing_new_is_taken_up() {
+        let mut pod = Pod::new(Text::new("p"), BTreeMap::new(), at(0));
+        let family = Family { name: "up".into(), raw: "up".into(), kind: Kind::Gauge, help: Text::default() };
+        let sighting = |label: &str| {
+            let point = super::super::series::Point { start: 0, time: 1, shown: super::super::series::Shown::Whole(1) };
+            Sighting { labels: BTreeMap::from([("a".into(), label.into())]), time: 1, point: Some(point) }
+        };
+        assert_eq!(pod.put(&family, Flow::Level, sighting("x"), true, 100_000), Ok(()));
+        let room = pod.bytes;
+        assert!(pod.put(&family, Flow::Level, sighting("y"), true, room).is_err());
+        assert_eq!(pod.put(&family, Flow::Level, sighting("x"), true, room), Ok(()), "what is known goes on");
     }
 }
