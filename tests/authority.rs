@@ -244,6 +244,7 @@ impl World {
                     window,
                     tally: Ok(Tally::Counts(counts)),
                     parts: Vec::new(),
+                    estimated: false,
                 };
                 let checks = 0..u16::try_from(plan.checks().len()).unwrap();
                 let measurements = checks

@@ -79,6 +79,8 @@ fn what_an_older_version_did_not_say_has_its_default() {
     assert!(!bounds.beyond_catalogue && bounds.probes.is_empty() && bounds.path_rules.is_empty());
     let Event::Started { policy } = entry(0, STARTED_OLDER).event else { panic!() };
     assert_eq!(policy.services.values().next().unwrap().safe_ratio, 2.0);
+    let Event::Measured { measurements, .. } = entry(0, MEASURED).event else { panic!() };
+    assert!(measurements.iter().all(|measurement| !measurement.estimated), "everything was counted by ourselves");
     let Event::Drafted { draft, conversation, .. } = entry(0, DRAFTED).event else { panic!() };
     let draft = draft.unwrap();
     assert_eq!((draft.risk, &draft.source, conversation), (Risk::Low, &Source::Heuristic, None));

@@ -178,6 +178,7 @@ impl World {
                                 window: Window { after, through },
                                 tally: (self.tally)(c, arm),
                                 parts: vec![],
+                                estimated: false,
                             });
                         }
                     }

@@ -1,8 +1,12 @@
 //! `tollgate serve` and the commands beside it, as they ship, against what comes from outside: strangers' requests, bad
 //! files, a second daemon, a broken disk, odd diffs, and a page of metrics that is none.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 
 mod house;
+#[path = "serve/model.rs"]
+mod model;
+#[path = "model_server/mod.rs"]
+mod model_server;
 
 use std::{
     fs,

@@ -356,6 +356,9 @@ fn check(check: &CheckView) -> String {
     if let Some(absent) = &check.absent {
         more(format!("no tally in the newest window: {}", shown(absent)));
     }
+    if check.estimated {
+        more("estimated by the server: four fifths of these counts are evidence".into());
+    }
     more(format!("measures {}", shown(&check.sli)));
     if !check.rationale.is_empty() {
         more(format!("because {}", shown(&check.rationale)));
@@ -470,6 +473,7 @@ pub(super) mod tests {
                 concern: None,
                 outlook: None,
                 absent: None,
+                estimated: false,
                 control_rate: Some(0.003),
                 canary_rate: Some(0.027),
                 interval: None,

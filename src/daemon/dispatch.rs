@@ -334,7 +334,14 @@ mod tests {
         let mix = |bytes: usize| Tally::Mix(vec![("x".repeat(bytes), 1)]);
         let window = Window { after: Timestamp::from_millis(0), through: Timestamp::from_millis(1) };
         let parts = vec![Part { kind: PartKind::Pod, name: Text::new("a"), tally: mix(in_part) }];
-        finite(Measurement { check: CheckId(0), arm: Arm::Canary, window, tally: Ok(mix(in_whole)), parts })
+        finite(Measurement {
+            check: CheckId(0),
+            arm: Arm::Canary,
+            window,
+            tally: Ok(mix(in_whole)),
+            parts,
+            estimated: false,
+        })
     }
 
     #[test]

@@ -149,6 +149,9 @@ pub struct Measurement {
     /// Its parts, sorted by kind and name, as far as the source can tell them apart.
     #[serde(default)]
     pub parts: Vec<Part>,
+    /// Whether a server estimated the tally (PromQL's `increase` extrapolates), so that it may be more than was counted.
+    #[serde(default)]
+    pub estimated: bool,
 }
 
 #[cfg(test)]

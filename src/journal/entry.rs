@@ -272,7 +272,8 @@ mod tests {
     fn measured(bounds: Vec<f64>) -> Stamped<Event> {
         let window = Window { after: Timestamp::EPOCH, through: Timestamp::from_millis(9) };
         let tally = Ok(Tally::Histogram(Histogram { counts: vec![1; bounds.len() + 1], bounds }));
-        let measurement = Measurement { check: CheckId(1), arm: Arm::Canary, window, tally, parts: Vec::new() };
+        let measurement =
+            Measurement { check: CheckId(1), arm: Arm::Canary, window, tally, parts: Vec::new(), estimated: false };
         at(
             9,
             Event::Measured {

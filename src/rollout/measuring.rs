@@ -155,6 +155,7 @@ impl Rollout {
         // goes on when the service's own metrics are gone.
         let has_objectives = plan.checks().iter().any(|check| check.origin == Origin::Slo);
         for ((check, record), [control, canary]) in plan.checks().iter().zip(&mut self.records).zip(windows) {
+            let estimated = [control, canary].into_iter().flatten().any(|arm| arm.estimated && arm.tally.is_ok());
             let (control, canary) = (reading(control), reading(canary));
             let guards = check.aim == Aim::Guard;
             if guards && (check.origin == Origin::Slo || !has_objectives) {
@@ -165,7 +166,7 @@ impl Rollout {
             let is_taught = !guards && plan.checks().iter().any(|other| teaches_the_same(other, check));
             let teaches =
                 !is_taught && control.as_ref().is_ok_and(|control| desk.memory.learn(check, control, span, now));
-            record.measured(check, control, canary, span, pace);
+            record.measured(check, control, canary, span, pace, estimated);
             if teaches || is_taught {
                 record.recalibrate(|| desk.memory.calibration(check));
             }

@@ -15,7 +15,7 @@ use crate::{
     },
     rails::CheckFacts,
     stats::{
-        self, Block, Calibration, Running, SequentialTest, Setting,
+        self, Block, Calibration, Running, SequentialTest, Setting, Thinning,
         planning::{self, Criterion, Foreseen, Leg, Load, Outlook},
     },
 };
@@ -70,6 +70,10 @@ pub(super) struct Record {
     told: Option<Concern>,
     /// What both arms showed since the last block of evidence.
     pending: Option<Pending>,
+    /// What control and the canary are owed of their estimated looks.
+    thinning: [Thinning; 2],
+    /// Whether the newest look was estimated.
+    is_estimated: bool,
     /// An improvement was proven once; people were told, and proof does not lapse.
     is_confirmed: bool,
 }
@@ -106,12 +110,15 @@ impl Record {
             latest_control: None,
             told: None,
             pending: None,
+            thinning: [Thinning::default(); 2],
+            is_estimated: false,
             is_confirmed: false,
         }
     }
 
     /// Takes in one look at both arms. What only one arm has cannot be compared and is no evidence; the hard limit and
-    /// the least samples still see what the canary counted.
+    /// the least samples still see what the canary counted. A look of which an arm is `estimated` is evidence only as
+    /// far as [`Thinning`] says; it counts whole for everything else.
     pub(super) fn measured(
         &mut self,
         check: &Check,
@@ -119,13 +126,18 @@ impl Record {
         canary: Result<Reading, Absence>,
         span: Duration,
         pace: Pace,
+        estimated: bool,
     ) {
+        self.is_estimated = estimated;
         let counted = |reading: &Result<Reading, Absence>| {
             reading.as_ref().map_err(Clone::clone).and_then(|reading| seen(check, &reading.tally))
         };
         let (control_counts, canary_counts) = (counted(&control), counted(&canary));
         if let (Ok(old), Ok(new), Ok(control), Ok(canary)) = (&control_counts, &canary_counts, control, canary) {
             self.compared.add(*old, *new, canary.parts_of(PartKind::Pod).count(), span);
+            let [of_control, of_canary] = &mut self.thinning;
+            let (control, canary) =
+                if estimated { (of_control.thin(&control), of_canary.thin(&canary)) } else { (control, canary) };
             self.add_to_block(check, Pending { control, canary, span }, pace);
             self.control = self.control.plus(*old);
             self.canary = self.canary.plus(*new);
@@ -199,6 +211,12 @@ impl Record {
         self.recent = [Counts::default(); RECENT_WINDOWS];
         self.latest = None;
         self.latest_control = None;
+        self.is_estimated = false;
+    }
+
+    /// Whether what was counted in the newest window was estimated by a server.
+    pub(super) fn is_estimated(&self) -> bool {
+        self.is_estimated
     }
 
     /// What the canary counted in the newest window.
@@ -404,4 +422,49 @@ pub(super) fn weigh(checks: &[Check], records: &[Record], alpha: f64) -> Vec<Wei
         Weighed { log_threshold, is_proof: is_proof || *log_e_value >= log_threshold }
     };
     weights.iter().zip(&log_e_values).zip(proofs).map(weigh_one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{rails, sim::scenario};
+
+    /// Ten looks at a canary that is ten times as bad.
+    fn after_ten_looks(estimated: bool) -> Record {
+        let check = scenario::bounds().mandatory[0].clone();
+        let mut record = Record::start(&check, Calibration::untrusted());
+        let pace = Pace { block: Duration::from_secs(30), safe_ratio: 2.0, pod_incident: Duration::from_secs(180) };
+        let reading = |bad, total| Ok(Reading::whole(Tally::Counts(Counts { bad, total })));
+        for _ in 0..10 {
+            record.measured(&check, reading(2, 900), reading(2, 100), Duration::from_secs(30), pace, estimated);
+        }
+        record
+    }
+
+    #[test]
+    fn estimated_looks_are_less_evidence_and_everything_else_sees_them_whole() {
+        let check = scenario::bounds().mandatory[0].clone();
+        let (counted, estimated) = (after_ten_looks(false), after_ten_looks(true));
+        assert!(counted.log_e_value() > 0.0);
+        assert!(estimated.log_e_value() > 0.0, "estimated counts are evidence too");
+        assert!(
+            estimated.log_e_value() < counted.log_e_value(),
+            "{} and {}",
+            estimated.log_e_value(),
+            counted.log_e_value()
+        );
+        assert!(estimated.is_estimated() && !counted.is_estimated());
+        let weighed = Weighed { log_threshold: 6.9, is_proof: false };
+        let facts: [rails::CheckFacts<'_>; 2] = [counted.facts(&check, weighed), estimated.facts(&check, weighed)];
+        assert_eq!(facts[0].recent, facts[1].recent);
+        assert_eq!((facts[0].this_stage, facts[1].latest), (facts[1].this_stage, facts[0].latest));
+        assert_eq!(facts[0].evidence.canary, facts[1].evidence.canary);
+    }
+
+    #[test]
+    fn a_stage_begins_without_a_word_of_estimates() {
+        let mut record = after_ten_looks(true);
+        record.stage_began();
+        assert!(!record.is_estimated());
+    }
 }

@@ -153,6 +153,7 @@ fn check_view(check: &Check, record: &Record, weighed: Weighed, pace: Pace, bake
         finding: record.finding(check, &evidence, weighed.is_proof),
         concern: record.concern(check),
         absent: record.absent(),
+        estimated: record.is_estimated(),
         aim: check.aim,
         intended: record.intended(check),
         trial: None,

@@ -155,6 +155,9 @@ pub struct CheckView {
     pub outlook: Option<Sight>,
     /// Why there was no tally in the newest window, by arm.
     pub absent: Option<String>,
+    /// Whether a server estimated the newest window's tallies; four fifths of such count as evidence.
+    #[serde(default)]
+    pub estimated: bool,
     /// Control's rate since the rollout began.
     pub control_rate: Option<f64>,
     /// The canary's rate since the rollout began.

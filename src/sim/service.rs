@@ -29,7 +29,7 @@ pub(super) fn measure(
     let whole = pods.iter().skip(1).fold(pods.first().cloned(), |sum, pod| sum?.plus(pod));
     let part = |(i, tally)| Part { kind: PartKind::Pod, name: Text::new(format!("{arm}-{i}")), tally };
     let parts = if drawn.pods > 0 { pods.into_iter().enumerate().map(part).collect() } else { Vec::new() };
-    Measurement { check: check.0, arm, window, tally: whole.ok_or(Absence::NoData), parts }
+    Measurement { check: check.0, arm, window, tally: whole.ok_or(Absence::NoData), parts, estimated: false }
 }
 
 /// What one pod of an arm counts.

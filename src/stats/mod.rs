@@ -16,6 +16,7 @@ pub mod multiplicity;
 pub mod no_control;
 pub mod planning;
 mod quantile;
+mod thinning;
 
 use std::time::Duration;
 
@@ -38,6 +39,7 @@ pub use mix::{
     drift_size::{DriftReading, kolmogorov_smirnov, kolmogorov_smirnov_of_samples, population_stability_index},
 };
 pub use quantile::{Quantile, quantile};
+pub use thinning::Thinning;
 
 use crate::domain::{Check, Concern, Counts, Direction, Interval, Reading, Sli, Tally};
 

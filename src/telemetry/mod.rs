@@ -8,6 +8,7 @@ pub mod counting;
 pub mod exposition;
 pub mod otlp;
 pub mod probe;
+pub mod prometheus;
 pub mod scrape;
 
 use std::{sync::Arc, time::Duration};
@@ -74,6 +75,7 @@ impl Answer {
                     window,
                     tally: Err(why.clone()),
                     parts: Vec::new(),
+                    estimated: false,
                 })
             })
             .collect();

@@ -301,7 +301,14 @@ impl Beside {
             let Sli::Probe { probe } = &asked.sli else { continue };
             for arm in [Arm::Control, Arm::Canary] {
                 let tally = self.prober.told(&pair, &ask.service, probe, arm, window);
-                answer.measurements.push(Measurement { check: asked.check, arm, window, tally, parts: Vec::new() });
+                answer.measurements.push(Measurement {
+                    check: asked.check,
+                    arm,
+                    window,
+                    tally,
+                    parts: Vec::new(),
+                    estimated: false,
+                });
             }
         }
         answer.measurements.sort_by_key(|measurement| (measurement.check, measurement.arm));

@@ -251,7 +251,14 @@ fn an_event_that_cannot_be_recorded_is_refused_and_the_journal_goes_on() {
         request: RequestId(1),
         rollout: RolloutId(1),
         through: window.through,
-        measurements: vec![Measurement { check: CheckId(0), arm: Arm::Canary, window, tally, parts: Vec::new() }],
+        measurements: vec![Measurement {
+            check: CheckId(0),
+            arm: Arm::Canary,
+            window,
+            tally,
+            parts: Vec::new(),
+            estimated: false,
+        }],
     };
     let huge = Event::PullRequestMerged {
         delivery: tollgate::domain::Text::new("d"),

@@ -59,6 +59,7 @@ pub(crate) fn check(
         concern: None,
         outlook: None,
         absent: None,
+        estimated: false,
         control_rate: control.rate().map(short),
         canary_rate: canary.rate().map(short),
         interval: None,

@@ -7,7 +7,8 @@
 //! without it. What it had gained until then is counted.
 //!
 //! The first page of a pod is where counting starts. Only a pod that is new, and whose process says that it started
-//! since the arm's last round, has counted all that it shows within the test.
+//! since the arm is watched, is known to have counted all that it shows since then. When a pod is gone, watching begins
+//! anew in this sense: should it come back, it would be new, and was counted before.
 
 use std::{
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
@@ -94,7 +95,8 @@ pub(in crate::telemetry) struct ArmState {
     pod_label: Option<String>,
     /// Whether pods are told apart by the names that pages come with.
     is_named: bool,
-    last_round: Option<Timestamp>,
+    /// A pod that was not there since this time is new.
+    watched_since: Option<Timestamp>,
     pending: BTreeMap<SliId, Gained>,
     /// The newest level of each pod since the last that was told of all.
     levels: BTreeMap<SliId, BTreeMap<String, Gained>>,
@@ -153,7 +155,7 @@ impl ArmState {
             }
         }
         let silent = self.part_with(time, pages);
-        self.last_round = Some(time);
+        self.watched_since.get_or_insert(time);
         match missed.or(silent) {
             Some(why) => {
                 // A level is the mean over all pods at one moment: a part of it is not kept for a later one.
@@ -176,7 +178,7 @@ impl ArmState {
             if self.pods.len() >= PODS_MAX {
                 return Err(Absence::Unavailable(Text::new(format!("an arm has more than {PODS_MAX} pods"))));
             }
-            let target = self.last_round.map_or_else(Target::default, Target::born_after);
+            let target = self.watched_since.map_or_else(Target::default, Target::born_after);
             self.pods.insert(key.clone(), Pod { heard: time, ..Pod::new(target) });
         }
         Ok(())
@@ -193,7 +195,11 @@ impl ArmState {
                 })
             }
             Members::Open(Leaving { missed_after, gone_after }) => {
+                let before = self.pods.len();
                 self.pods.retain(|_, pod| time.since(pod.heard) <= gone_after);
+                if self.pods.len() < before {
+                    self.watched_since = Some(time);
+                }
                 if self.pods.is_empty() {
                     return Some(Absence::NoData);
                 }
@@ -359,6 +365,18 @@ mod tests {
         let old = ("b", 15, "process_start_time_seconds 9.5\nhits 40");
         let new = ("c", 15, "process_start_time_seconds 10.5\nhits 3");
         assert_eq!(arm.total(20, &[("a", 15, first), old, new, ("d", 15, "hits 100")]), Ok(Some(3.0)));
+        let late = ("e", 26, "process_start_time_seconds 14\nhits 7");
+        assert_eq!(arm.total(30, &[late]), Ok(Some(7.0)), "it was only found late");
+    }
+
+    #[test]
+    fn a_pod_that_was_gone_and_comes_back_is_not_counted_twice() {
+        let mut arm = Arm::ratio();
+        arm.total(10, &[("a", 10, "hits 1")]).unwrap();
+        let shows = |hits: u32| format!("process_start_time_seconds 15\nhits {hits}");
+        assert_eq!(arm.total(20, &[("b", 20, &shows(5))]), Ok(Some(5.0)));
+        arm.total(325, &[("a", 325, "hits 1")]).unwrap();
+        assert_eq!(arm.total(330, &[("b", 330, &shows(9))]), Ok(Some(0.0)), "what it gained while gone is not known");
     }
 
     #[test]

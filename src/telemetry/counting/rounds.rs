@@ -284,7 +284,7 @@ fn measured<'a>(
         Ok((tally, gains)) => (Ok(tally), gains),
         Err(why) => (Err(why), Vec::new()),
     };
-    (Measurement { check: asked.check, arm, window, tally, parts: Vec::new() }, gains)
+    (Measurement { check: asked.check, arm, window, tally, parts: Vec::new(), estimated: false }, gains)
 }
 
 /// What is said of one arm.

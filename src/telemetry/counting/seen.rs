@@ -20,7 +20,7 @@ pub(in crate::telemetry) type BySeries<T> = BTreeMap<Series, Result<T, Text>>;
 #[derive(Clone, Debug, Default)]
 pub(in crate::telemetry) struct Wanted {
     pub(in crate::telemetry) counters: BTreeSet<String>,
-    gauges: BTreeSet<String>,
+    pub(in crate::telemetry) gauges: BTreeSet<String>,
     pub(in crate::telemetry) histograms: BTreeSet<String>,
 }
 

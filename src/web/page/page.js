@@ -226,6 +226,7 @@ function checkItem(rollout, check) {
         check.aim === "improvement" && h("span", { class: "tag", title: "it says whether the change does what it is meant to; it decides nothing" }, "intended effect"), check.intended && badge(EFFECTS[check.intended] || CALM, words(check.intended))),
       check.rationale && h("p", null, check.rationale),
       check.absent && h("p", { class: "absent" }, h("strong", null, "No tally: "), check.absent),
+      check.estimated && h("p", null, h("strong", null, "Estimated: "), "the server extrapolates these counts; four fifths of them count as evidence"),
       h("p", { class: "small muted" }, h("code", null, check.sli)),
       check.lines.length > 0 && h("p", { class: "small lines" }, check.lines.map((line) => h("code", null, line))),
       check.trial && trialOf(check.trial)),
