@@ -3,8 +3,8 @@
 //! Exports come over HTTP (`/v1/metrics`, protobuf or JSON) and gRPC, cumulative or delta. What each process has counted is
 //! kept as it stands, and at the rounds of a fixed grid becomes a page of that process, which is counted as every other
 //! page is. A round waits until every process has shown how it stood at the round's time or later, so that nothing from
-//! before a window is counted in it; a process that is silent for [`Config::stale_after`] is not waited for, and its arm
-//! is missed, until it is given up after [`Config::drop_after`].
+//! before a window is counted in it; a process that is silent for [`ServiceResources::stale_after`] is not waited
+//! for, and its arm is missed, until it is given up after [`ServiceResources::gone_after`].
 //!
 //! # Arms and pods
 //! The attributes of an export's resource tell the arm: by default `service.name`, and `service.version`, which is the
@@ -88,24 +88,53 @@ const PLACEHOLDER: &str = "{revision}";
 /// What it is replaced by for a control that is not known by revision.
 const STABLE: &str = "stable";
 
-/// Which processes are one service's arms: the attributes that their resources bear. `{revision}` in a value stands for
-/// the arm's revision, or for `stable` where control's is not known.
+/// Which processes are one service's arms: the attributes that their resources bear, by their own names or as labels
+/// (`service.version` or `service_version`). `{revision}` in a value stands for the arm's revision, or for `stable` where
+/// control's is not known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceResources {
     /// The old version: 1 to [`LABELS_MAX`].
     pub control: BTreeMap<String, String>,
     /// The new version.
     pub canary: BTreeMap<String, String>,
+    /// Time between exports, and between rounds: at least [`INTERVAL_MIN`].
+    pub interval: Duration,
+    /// A process that has sent nothing for longer is missed, and its arm with it. At least an interval; three are usual.
+    pub stale_after: Duration,
+    /// A process that has sent nothing for longer is given up, and its arm goes on without it. At least `stale_after`.
+    pub gone_after: Duration,
 }
 
 impl ServiceResources {
-    /// `service.name` and, as the revision, `service.version`.
-    pub fn named(service: &ServiceName) -> Self {
+    /// `service.name` and, as the revision, `service.version`; missed after three intervals and given up after ten.
+    pub fn named(service: &ServiceName, interval: Duration) -> Self {
         let arm = BTreeMap::from([
             ("service.name".to_owned(), service.to_string()),
             ("service.version".to_owned(), PLACEHOLDER.to_owned()),
         ]);
-        Self { control: arm.clone(), canary: arm }
+        let (stale_after, gone_after) = (interval.saturating_mul(3), interval.saturating_mul(10));
+        Self { control: arm.clone(), canary: arm, interval, stale_after, gone_after }
+    }
+
+    fn problem(&self, keep: Duration) -> Option<String> {
+        let tells = |arm: &BTreeMap<String, String>| {
+            (1..=LABELS_MAX).contains(&arm.len())
+                && arm.iter().all(|(name, value)| !name.is_empty() && !value.is_empty())
+        };
+        if !tells(&self.control) || !tells(&self.canary) {
+            return Some(format!("write 1 to {LABELS_MAX} resource attributes for each arm"));
+        }
+        if self.control == self.canary && !self.canary.values().any(|value| value.contains(PLACEHOLDER)) {
+            return Some(format!("control and canary are the same: write {PLACEHOLDER} in a value"));
+        }
+        if self.interval < INTERVAL_MIN {
+            return Some(format!("the interval is shorter than {} ms", INTERVAL_MIN.as_millis()));
+        }
+        if self.stale_after < self.interval || self.gone_after < self.stale_after {
+            return Some("stale_after is to be at least the interval, and gone_after at least stale_after".into());
+        }
+        let is_kept = keep >= self.interval.saturating_mul(2);
+        (!is_kept).then(|| "rounds are to be kept for at least two intervals".into())
     }
 }
 
@@ -120,13 +149,7 @@ pub struct Config {
     pub allow_public: bool,
     /// What senders must bear.
     pub token: Option<SecretString>,
-    /// Time between exports, and between rounds: at least [`INTERVAL_MIN`].
-    pub interval: Duration,
-    /// A process that has sent nothing for longer is missed, and its arm with it. At least an interval; three are usual.
-    pub stale_after: Duration,
-    /// A process that has sent nothing for longer is given up, and its arm goes on without it. At least `stale_after`.
-    pub drop_after: Duration,
-    /// How long rounds are kept, and how long counting goes on after the last ask. At least two intervals.
+    /// How long rounds are kept, and how long counting goes on after the last ask. At least two intervals of each service.
     pub keep: Duration,
     /// Each service.
     pub services: BTreeMap<ServiceName, ServiceResources>,
@@ -151,27 +174,10 @@ impl Config {
                 return Some(format!("{public} can be reached from other machines: a token is needed"));
             }
         }
-        if self.interval < INTERVAL_MIN {
-            return Some(format!("the interval is shorter than {} ms", INTERVAL_MIN.as_millis()));
-        }
-        if self.stale_after < self.interval || self.drop_after < self.stale_after {
-            return Some("stale_after is to be at least the interval, and drop_after at least stale_after".into());
-        }
-        if self.keep < self.interval.saturating_mul(2) {
-            return Some("rounds are to be kept for at least two intervals".into());
-        }
-        self.services.iter().find_map(|(service, resources)| {
-            let ServiceResources { control, canary } = resources;
-            let tells = |arm: &BTreeMap<String, String>| {
-                (1..=LABELS_MAX).contains(&arm.len())
-                    && arm.iter().all(|(name, value)| !name.is_empty() && !value.is_empty())
-            };
-            if !tells(control) || !tells(canary) {
-                return Some(format!("service {service}: write 1 to {LABELS_MAX} resource attributes for each arm"));
-            }
-            let same = control == canary && !canary.values().any(|value| value.contains(PLACEHOLDER));
-            same.then(|| format!("service {service}: control and canary are the same: write {PLACEHOLDER} in a value"))
-        })
+        let of = |(service, resources): (&ServiceName, &ServiceResources)| {
+            resources.problem(self.keep).map(|why| format!("service {service}: {why}"))
+        };
+        self.services.iter().find_map(of)
     }
 }
 
@@ -181,12 +187,12 @@ pub fn start(config: Config, clock: Clock) -> Result<Otlp, Error> {
     if Handle::try_current().is_err() {
         return Err(Error::Config(Text::new("otlp: there is no runtime to listen in")));
     }
+    let (services, hour) = (|| config.services.values(), Duration::from_secs(3_600));
     let ages = Ages {
-        interval: config.interval,
-        stale_after: config.stale_after,
-        forget_after: config.drop_after.saturating_mul(2),
+        interval: services().map(|of| of.interval).min().unwrap_or(hour),
+        forget_after: services().map(|of| of.gone_after).max().unwrap_or(hour).saturating_mul(2),
     };
-    let patterns = config.services.values().flat_map(|of| [of.control.clone(), of.canary.clone()]).collect();
+    let patterns = services().flat_map(|of| [of.control.clone(), of.canary.clone()]).collect();
     let store = Store::new(patterns, ages, clock());
     let receiver = Arc::new(Receiver::new(store, Arc::clone(&clock), config.token.clone()));
     let http = config.listen_http.map(listen).transpose()?;
@@ -242,6 +248,8 @@ struct Arms {
     pair: Pair,
     control: BTreeMap<String, String>,
     canary: BTreeMap<String, String>,
+    interval: Duration,
+    stale_after: Duration,
 }
 
 /// A pair of arms and the task that counts it.
@@ -340,12 +348,14 @@ impl Shared {
             let why = format!("more than {PAIRS_MAX} pairs of revisions are counted at once");
             return Err(Error::Unavailable(Text::new(why)));
         }
-        let leaving = Leaving { missed_after: self.config.stale_after, gone_after: self.config.drop_after };
+        let leaving = Leaving { missed_after: resources.stale_after, gone_after: resources.gone_after };
         let open = || ArmState::open(BTreeMap::new(), leaving);
         let arms = Arc::new(Arms {
             pair: Pair::new(open(), open()),
             control: filled(&resources.control, ask.control.as_ref()),
             canary: filled(&resources.canary, Some(&ask.canary)),
+            interval: resources.interval,
+            stale_after: resources.stale_after,
         });
         let slis = arms.pair.look_for(&ask.checks, now, until)?;
         let task = tokio::spawn(Arc::clone(self).count(key.clone(), Arc::clone(&arms)));
@@ -356,20 +366,18 @@ impl Shared {
 
     /// Counts a pair until nobody asks for it any more.
     async fn count(self: Arc<Self>, key: Key, arms: Arc<Arms>) {
-        let mut began = None;
         loop {
             let now = (self.clock)();
-            let round = next_on_grid(now, self.config.interval);
+            let round = next_on_grid(now, arms.interval);
             sleep(round.since(now)).await;
             if self.lets_go(&key, &arms) {
                 tracing::debug!(service = %key.0, canary = %key.2, "counting ends: nobody asks for it");
                 return;
             }
             // Whoever is silent until then is missed.
-            let _ = timeout(self.config.stale_after, self.until_told(&arms, round)).await;
-            sleep(REST_WITHIN.min(self.config.interval / 10)).await;
-            let due = arms.pair.due(round);
-            self.feed(&arms, &due, *began.get_or_insert(due.time));
+            let _ = timeout(arms.stale_after, self.until_told(&arms, round)).await;
+            sleep(REST_WITHIN.min(arms.interval / 10)).await;
+            self.feed(&arms, &arms.pair.due(round));
         }
     }
 
@@ -380,7 +388,7 @@ impl Shared {
             changed.borrow_and_update();
             let told = {
                 let (store, now) = (locked(&self.receiver.store), (self.clock)());
-                [&arms.control, &arms.canary].iter().all(|arm| store.is_told(arm, at, now))
+                [&arms.control, &arms.canary].iter().all(|arm| store.is_told(arm, at, now, arms.stale_after))
             };
             if told || changed.changed().await.is_err() {
                 return;
@@ -389,7 +397,7 @@ impl Shared {
     }
 
     /// Feeds a round with a page of each process that has shown something since the last.
-    fn feed(&self, arms: &Arms, due: &Due, began: Timestamp) {
+    fn feed(&self, arms: &Arms, due: &Due) {
         let before = arms.pair.last_pages();
         let read = |arm: &BTreeMap<String, String>| -> Vec<Fresh> {
             let mut store = locked(&self.receiver.store);
@@ -397,22 +405,13 @@ impl Shared {
             let fresh = |key: &String, collected| before.get(key).is_none_or(|last| *last < collected);
             let pods = store.of_arm(arm).filter(|(key, pod)| fresh(key, pod.collected));
             pods.map(|(key, pod)| {
-                // One that began to count since the pair is counted has shown nothing else yet: all of it is gained.
-                let is_young =
-                    |started: Timestamp| started >= began && due.time.since(started) <= self.config.stale_after;
-                Fresh {
-                    key: key.clone(),
-                    name: pod.name.clone(),
-                    at: pod.collected,
-                    body: store.page(pod, |name| due.wanted.takes(name)),
-                    is_born: !before.contains_key(key) && pod.started.is_some_and(is_young),
-                }
+                let body = store.page(pod, arms.stale_after, |name| due.wanted.takes(name));
+                Fresh { key: key.clone(), name: pod.name.clone(), at: pod.collected, body }
             })
             .collect()
         };
         let (control, canary) = (read(&arms.control), read(&arms.canary));
-        let nothing = Exposition::default();
-        arms.pair.feed(due, &pages(&control, &nothing), &pages(&canary, &nothing), self.config.keep);
+        arms.pair.feed(due, &pages(&control), &pages(&canary), self.config.keep);
     }
 
     /// Ends a pair that nobody wants; whoever asks at the same moment either keeps it or makes a new one.
@@ -432,16 +431,14 @@ struct Fresh {
     name: Text,
     at: Timestamp,
     body: Exposition,
-    is_born: bool,
 }
 
-fn pages<'a>(fresh: &'a [Fresh], nothing: &'a Exposition) -> ArmPages<'a> {
-    let shown = |of: &'a Fresh| {
-        let born = of.is_born.then_some(Page { at: of.at - Duration::from_millis(1), body: nothing });
-        let pages = born.into_iter().chain([Page { at: of.at, body: &of.body }]).collect();
-        (of.key.clone(), Shown { name: Some(of.name.clone()), pages: Ok(pages) })
-    };
-    fresh.iter().map(shown).collect()
+fn pages(fresh: &[Fresh]) -> ArmPages<'_> {
+    let shown = fresh.iter().map(|of| {
+        let pages = Ok(vec![Page { at: of.at, body: &of.body }]);
+        (of.key.clone(), Shown { name: Some(of.name.clone()), pages })
+    });
+    shown.collect()
 }
 
 /// The first time after this one that is a whole number of intervals after the epoch.

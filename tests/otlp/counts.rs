@@ -10,7 +10,7 @@ use tollgate::{
 };
 
 use crate::house::{
-    Asker, DROP, INTERVAL, LONG, NEW, OLD, Process, STALE, arms, counts, errors, nanos, send, send_to, start,
+    Asker, GONE, INTERVAL, LONG, NEW, OLD, Process, STALE, arms, counts, errors, nanos, send, send_to, start,
 };
 
 const MINUTE: u64 = 60_000_000_000;
@@ -178,7 +178,7 @@ async fn a_silent_process_is_missed_then_given_up_and_what_it_counted_last_is_no
         let missed = asker.within(INTERVAL).await;
         let why = arms(&missed, 0)[1].clone();
         assert!(matches!(&why, Err(Absence::Unavailable(why)) if why.as_str().contains("silent")), "{why:?}");
-        sleep(DROP).await;
+        sleep(GONE).await;
         let answer = asker.window().await;
         assert!(arms(&answer, 0)[1].is_ok(), "the arm goes on without it: {answer:?}");
         add(&answer);

@@ -22,8 +22,7 @@ use crate::house::{OLD, Process, TOKEN, attribute, config, nanos, now, post, sen
 const PROTOBUF: &str = "application/x-protobuf";
 
 fn gzip(plain: Vec<u8>) -> Vec<u8> {
-    let mut child =
-        Command::new("gzip").arg("-c").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("gzip is installed");
+    let mut child = Command::new("gzip").arg("-c").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
     let writing = std::thread::spawn(move || stdin.write_all(&plain).unwrap());
     let packed = child.wait_with_output().unwrap().stdout;
@@ -259,11 +258,14 @@ fn a_configuration_that_cannot_work_says_what_to_mend() {
         },
         "a token is needed",
     );
-    refused(&|config| config.interval = std::time::Duration::from_millis(9), "shorter than 10 ms");
-    refused(&|config| config.stale_after = config.interval / 2, "stale_after");
-    refused(&|config| config.drop_after = config.stale_after / 2, "drop_after");
-    refused(&|config| config.keep = config.interval, "two intervals");
-    refused(&|config| config.services.values_mut().for_each(|of| of.canary.clear()), "resource attributes");
+    let refused_of = |change: &dyn Fn(&mut otlp::ServiceResources), what: &str| {
+        refused(&|config| config.services.values_mut().for_each(change), what);
+    };
+    refused_of(&|of| of.interval = std::time::Duration::from_millis(9), "shorter than 10 ms");
+    refused_of(&|of| of.stale_after = of.interval / 2, "stale_after");
+    refused_of(&|of| of.gone_after = of.stale_after / 2, "gone_after");
+    refused(&|config| config.keep = crate::house::INTERVAL, "two intervals");
+    refused_of(&|of| of.canary.clear(), "resource attributes");
     refused(
         &|config| {
             for of in config.services.values_mut() {

@@ -26,7 +26,7 @@ use tollgate::{
 
 pub(crate) const INTERVAL: Duration = Duration::from_millis(200);
 pub(crate) const STALE: Duration = Duration::from_millis(1_500);
-pub(crate) const DROP: Duration = Duration::from_millis(3_000);
+pub(crate) const GONE: Duration = Duration::from_millis(3_000);
 pub(crate) const OLD: &str = "0aaaaaa1";
 pub(crate) const NEW: &str = "0bbbbbb2";
 pub(crate) const TOKEN: &str = "a-token-for-tests-0451";
@@ -47,16 +47,15 @@ pub(crate) fn shop() -> ServiceName {
 
 pub(crate) fn config() -> Config {
     let any = Some("127.0.0.1:0".parse().unwrap());
+    let named = ServiceResources::named(&shop(), INTERVAL);
+    let resources = ServiceResources { stale_after: STALE, gone_after: GONE, ..named };
     Config {
         listen_http: any,
         listen_grpc: any,
         allow_public: false,
         token: Some(TOKEN.into()),
-        interval: INTERVAL,
-        stale_after: STALE,
-        drop_after: DROP,
         keep: Duration::from_secs(120),
-        services: BTreeMap::from([(shop(), ServiceResources::named(&shop()))]),
+        services: BTreeMap::from([(shop(), resources)]),
     }
 }
 

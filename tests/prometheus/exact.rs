@@ -96,8 +96,15 @@ async fn run(seed: u64) -> Result<(), String> {
         }
         if from_env("TOLLGATE_SHOW").is_some() {
             let now: Vec<_> = sums.iter().map(|sum| sum.counts.total).collect();
-            let truly = [Arm::Control, Arm::Canary].map(|arm| world.truth(arm, (begun - EPOCH, reached - EPOCH), seen.unwrap() - EPOCH).counts.total);
-            println!("{} to {}: {now:?} {truly:?} late {} restarts {}", (after-EPOCH)/1000, (reached-EPOCH)/1000, world.is_late, world.restarts);
+            let truly = [Arm::Control, Arm::Canary]
+                .map(|arm| world.truth(arm, (begun - EPOCH, reached - EPOCH), seen.unwrap() - EPOCH).counts.total);
+            println!(
+                "{} to {}: {now:?} {truly:?} late {} restarts {}",
+                (after - EPOCH) / 1000,
+                (reached - EPOCH) / 1000,
+                world.is_late,
+                world.restarts
+            );
         }
         after = reached;
     }

@@ -15,6 +15,7 @@ use opentelemetry_proto::tonic::{
 };
 
 use super::{
+    names,
     points::{self, Family, Sighting, Sightings},
     series::{Flow, Series},
 };
@@ -45,10 +46,8 @@ const NAMELESS: &str = "the only process";
 /// How long processes are kept.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ages {
-    /// Time between exports.
+    /// Least time between exports.
     pub(super) interval: Duration,
-    /// A process that has sent nothing for longer is not waited for.
-    pub(super) stale_after: Duration,
     /// One that has sent nothing for longer is forgotten.
     pub(super) forget_after: Duration,
 }
@@ -157,12 +156,14 @@ impl Store {
 
     /// The key of the process that a resource is, which is made where it is not known.
     fn pod(&mut self, resource: Option<&Resource>, now: Timestamp) -> Result<String, String> {
-        let all: BTreeMap<&str, String> = resource
-            .iter()
-            .flat_map(|resource| &resource.attributes)
-            .take(RESOURCE_ATTRIBUTES_MAX)
-            .map(|attribute| (attribute.key.as_str(), points::value(attribute.value.as_ref())))
-            .collect();
+        let told = resource.iter().flat_map(|resource| &resource.attributes).take(RESOURCE_ATTRIBUTES_MAX);
+        let mut all: BTreeMap<String, String> = BTreeMap::new();
+        for attribute in told {
+            let value = points::value(attribute.value.as_ref());
+            // By its name as a label as well, where no attribute bears that name itself.
+            all.entry(names::label(&attribute.key)).or_insert_with(|| value.clone());
+            all.insert(attribute.key.clone(), value);
+        }
         let says = |attribute: &str| all.get(attribute).filter(|value| !value.is_empty());
         let fits = |pattern: &BTreeMap<String, String>| {
             pattern.iter().all(|(attribute, pattern)| says(attribute).is_some_and(|value| is_like(value, pattern)))
@@ -214,19 +215,26 @@ impl Store {
         })
     }
 
-    /// Whether every process of this arm that is not silent has shown how it stood at this time or later.
-    pub(super) fn is_told(&self, arm: &BTreeMap<String, String>, at: Timestamp, now: Timestamp) -> bool {
-        self.of_arm(arm).all(|(_, pod)| pod.collected >= at || now.since(pod.received) > self.ages.stale_after)
+    /// Whether every process of this arm has shown how it stood at this time or later, but for those that are silent.
+    pub(super) fn is_told(
+        &self,
+        arm: &BTreeMap<String, String>,
+        at: Timestamp,
+        now: Timestamp,
+        silent_after: Duration,
+    ) -> bool {
+        self.of_arm(arm).all(|(_, pod)| pod.collected >= at || now.since(pod.received) > silent_after)
     }
 
-    /// What a process shows of the metrics that are wanted, by their names in Prometheus' words or their own.
-    pub(super) fn page(&self, pod: &Pod, wanted: impl Fn(&str) -> bool) -> Exposition {
+    /// What a process shows of the metrics that are wanted, by their names in Prometheus' words or their own; of levels
+    /// those that it has shown within `stale_after` of its last export.
+    pub(super) fn page(&self, pod: &Pod, stale_after: Duration, wanted: impl Fn(&str) -> bool) -> Exposition {
         let (mut samples, mut kinds) = (Vec::new(), BTreeMap::new());
         if let Some(started) = pod.started {
             let start = Named { name: START_METRIC.to_owned(), labels: BTreeMap::new() };
             samples.push((start, started.as_millis() as f64 / 1_000.0));
         }
-        let stale = u64::try_from(self.ages.stale_after.as_nanos()).unwrap_or(u64::MAX);
+        let stale = u64::try_from(stale_after.as_nanos()).unwrap_or(u64::MAX);
         let oldest_level = pod.newest.saturating_sub(stale);
         for Group { family, series } in pod.groups.values() {
             let second = (family.raw != family.name).then_some(&family.raw);
@@ -447,7 +455,7 @@ mod tests {
             ("service.version".to_owned(), "v{revision}".to_owned()),
         ]);
         let second = Duration::from_secs(1);
-        let ages = Ages { interval: 10 * second, stale_after: 30 * second, forget_after: 600 * second };
+        let ages = Ages { interval: 10 * second, forget_after: 600 * second };
         Store::new(vec![arm], ages, at(0))
     }
 
@@ -502,6 +510,7 @@ mod tests {
         for (resource, taken) in [
             (&SHOP[..], true),
             (&[("service.name", "shop"), ("service.version", "v8")], true),
+            (&[("service_name", "shop"), ("service_version", "v8")], false),
             (&[("service.name", "shop"), ("service.version", "8")], false),
             (&[("service.name", "other"), ("service.version", "v8")], false),
             (&[("service.name", "shop")], false),
@@ -509,6 +518,8 @@ mod tests {
         ] {
             assert_eq!(store.take_in(export(resource, 1), at(1)).rejected, u64::from(!taken), "{resource:?}");
         }
+        store.patterns.push(BTreeMap::from([("tenant_id".into(), "acme".into())]));
+        assert_eq!(store.take_in(export(&[("tenant.id", "acme")], 1), at(1)).rejected, 0, "told by a label's name");
         let arm = |version: &str| {
             BTreeMap::from([("service.name".into(), "shop".into()), ("service.version".into(), version.to_owned())])
         };
@@ -541,12 +552,13 @@ mod tests {
     fn a_round_waits_for_those_who_are_not_silent() {
         let mut store = store();
         let arm = store.patterns[0].clone();
-        assert!(store.is_told(&arm, at(5), at(5)), "there is nobody to wait for");
+        let silent = Duration::from_secs(30);
+        assert!(store.is_told(&arm, at(5), at(5), silent), "there is nobody to wait for");
         store.take_in(export(&SHOP, 4), at(4));
-        assert!(!store.is_told(&arm, at(5), at(6)));
-        assert!(store.is_told(&arm, at(5), at(35)), "it is silent for too long");
+        assert!(!store.is_told(&arm, at(5), at(6), silent));
+        assert!(store.is_told(&arm, at(5), at(35), silent), "it is silent for too long");
         store.take_in(export(&SHOP, 6), at(6));
-        assert!(store.is_told(&arm, at(5), at(6)));
+        assert!(store.is_told(&arm, at(5), at(6), silent));
     }
 
     #[test]
