@@ -14,7 +14,7 @@ use crate::{
     forge::{self, GitHub},
     journal::{self, Journal},
     rollout,
-    telemetry::{self, probe, scrape},
+    telemetry::{self, probe, prometheus, scrape},
     traffic,
     web::{self, webhooks::Inlet},
 };
@@ -147,8 +147,67 @@ pub(super) fn telemetry(
     config: &Config,
     clock: telemetry::Clock,
 ) -> Result<Arc<dyn telemetry::Provider>, telemetry::Error> {
-    let pages = telemetry::build(telemetry::Config::Scrape(scrape_config(config)), Arc::clone(&clock))?;
-    probe::beside(pages, probe_config(config), clock)
+    let mut configs = vec![telemetry::Config::Scrape(scrape_config(config))];
+    configs.extend(config.sources.iter().map(|(name, source)| source_config(config, name, source)));
+    let sources = telemetry::build_all(configs, &clock)?;
+    probe::beside(sources, probe_config(config), clock)
+}
+
+/// One source, with the services that name it.
+fn source_config(config: &Config, name: &str, source: &config::Source) -> telemetry::Config {
+    let services = config.telemetry.iter().filter_map(|(service, of)| {
+        let from = of.from.as_ref().filter(|from| from.name == name)?;
+        Some((service.clone(), of, from))
+    });
+    match source {
+        config::Source::Prometheus(source) => {
+            let service = |(name, of, from): (ServiceName, &config::Telemetry, &config::FromSource)| {
+                let nothing = prometheus::Service::default();
+                let service = prometheus::Service {
+                    control: of.control.labels.clone(),
+                    canary: of.canary.labels.clone(),
+                    pod_label: of.pod_label.clone().unwrap_or(nothing.pod_label),
+                    interval: of.interval,
+                    settle: from.settle,
+                    // Whatever is written, a round or two lie before a window.
+                    lookback: from.lookback.max(of.interval * 2),
+                    stale_after: from.stale_after.max(of.interval),
+                    gone_after: from.gone_after.max(of.interval),
+                };
+                (name, service)
+            };
+            telemetry::Config::Prometheus(prometheus_config(source, services.map(service).collect()))
+        }
+    }
+}
+
+/// How a server is reached, in its provider's words.
+fn prometheus_config(
+    source: &config::PrometheusSource,
+    services: BTreeMap<ServiceName, prometheus::Service>,
+) -> prometheus::Config {
+    let auth = match &source.auth {
+        config::SourceAuth::None => prometheus::Auth::None,
+        config::SourceAuth::Bearer(token) => prometheus::Auth::Bearer(token.clone()),
+        config::SourceAuth::Basic { user, password } => {
+            prometheus::Auth::Basic { user: user.clone(), password: password.clone() }
+        }
+    };
+    prometheus::Config {
+        url: source.url.clone(),
+        auth,
+        headers: source.headers.clone(),
+        ca_pem: source.ca_pem.clone(),
+        client_pem: source.client_pem.clone(),
+        timeout: source.timeout,
+        concurrency: source.concurrency,
+        samples_per_day: source.samples_per_day,
+        response_bytes_max: source.response_bytes_max,
+        raw_series_max: source.raw_series_max,
+        allow_partial: source.allow_partial,
+        follows_server_clock: true,
+        services,
+    }
 }
 
 fn probe_config(config: &Config) -> probe::Config {
@@ -190,8 +249,9 @@ fn scrape_config(config: &Config) -> scrape::Config {
         timeout: of.timeout,
         pod_label: of.pod_label.clone(),
     };
+    let pages = config.telemetry.iter().filter(|(_, of)| of.from.is_none());
     scrape::Config {
-        services: config.telemetry.iter().map(|(name, of)| (name.clone(), targets(of))).collect(),
+        services: pages.map(|(name, of)| (name.clone(), targets(of))).collect(),
         keep: kept(config),
         history: Some(scrape::History::default()),
     }

@@ -3,6 +3,8 @@
 //! Control and canary must be told apart: two arms that read the same series would compare the new version with itself
 //! and find it healthy for ever. So a page that both read must be split by a label.
 
+use std::collections::BTreeMap;
+
 use reqwest::Url;
 
 use super::{
@@ -19,7 +21,7 @@ pub const URLS_MAX: usize = 50;
 /// Most labels of one arm.
 pub const LABELS_MAX: usize = 20;
 /// Longest address, in bytes.
-const URL_BYTES_MAX: usize = 2_048;
+pub(super) const URL_BYTES_MAX: usize = 2_048;
 /// Longest value of a label, in bytes.
 pub(super) const LABEL_VALUE_BYTES_MAX: usize = 200;
 /// What stands for an arm's revision.
@@ -44,7 +46,12 @@ const FLAG_KEY: WordForm = WordForm {
 
 impl Reading<'_> {
     /// Where the arms of a service are measured.
-    pub(super) fn telemetry(&mut self, service: &Key, written: Option<&written::Telemetry>) -> Telemetry {
+    pub(super) fn telemetry(
+        &mut self,
+        service: &Key,
+        written: Option<&written::Telemetry>,
+        sources: Option<&BTreeMap<String, written::Source>>,
+    ) -> Telemetry {
         let key = service.name("telemetry");
         let nothing = written::Telemetry::default();
         let written = written.unwrap_or(&nothing);
@@ -55,16 +62,20 @@ impl Reading<'_> {
             let what = format!("{} is longer than the time between scrapes, {}", in_words(timeout), in_words(interval));
             self.problems.add(&timeout_key, what, "write a shorter timeout or a longer interval");
         }
+        let from = self.from_source(&key, written, sources);
+        if from.is_some() && written.timeout.is_some() {
+            self.problems.add(&timeout_key, "is the source's where there is one", "write it in the source's table");
+        }
         let pod_label = self.label(&key.name("pod_label"), written.pod_label.as_ref());
         let (control_key, canary_key) = (key.name("control"), key.name("canary"));
-        let control = self.arm(&control_key, written.control.as_ref());
-        let canary = self.arm(&canary_key, written.canary.as_ref());
-        if self.are_fine(&[&control_key, &canary_key]) && !are_told_apart(&control, &canary) {
+        let control = self.arm(&control_key, written.control.as_ref(), from.is_some());
+        let canary = self.arm(&canary_key, written.canary.as_ref(), from.is_some());
+        if self.are_fine(&[&control_key, &canary_key]) && !are_told_apart(&control, &canary, from.is_some()) {
             let what = "reads the same series as control";
             let fix = "write other urls, or a label in both arms that differs, such as labels = { revision = \"{revision}\" }";
             self.problems.add(&canary_key, what, fix);
         }
-        Telemetry { interval, timeout, pod_label, control, canary, probing: Probing::default() }
+        Telemetry { interval, timeout, pod_label, from, control, canary, probing: Probing::default() }
     }
 
     /// The name of a label that may be left out.
@@ -74,11 +85,18 @@ impl Reading<'_> {
         Some(label.clone())
     }
 
-    fn arm(&mut self, key: &Key, written: Option<&written::Arm>) -> ArmTargets {
+    fn arm(&mut self, key: &Key, written: Option<&written::Arm>, has_source: bool) -> ArmTargets {
         let urls = written.and_then(|arm| arm.urls.clone()).unwrap_or_default();
         let labels = written.and_then(|arm| arm.labels.clone()).unwrap_or_default();
         let (urls_key, labels_key) = (key.name("urls"), key.name("labels"));
-        if urls.is_empty() {
+        if has_source {
+            if !urls.is_empty() {
+                self.problems.add(&urls_key, "are of no use beside a source", "remove them, or the source");
+            }
+            if labels.is_empty() {
+                self.missing(&labels_key, "what its series bear in the source, such as { version = \"{revision}\" }");
+            }
+        } else if urls.is_empty() {
             self.missing(&urls_key, "the pages to scrape, such as [\"http://127.0.0.1:9100/metrics\"]");
         }
         self.at_most(&urls_key, urls.len(), URLS_MAX, "pages");
@@ -150,8 +168,9 @@ fn has_other_placeholder(text: &str) -> bool {
 }
 
 /// Whether no series can be read for both arms. The arms never have the same revision, so whatever bears it differs.
-fn are_told_apart(control: &ArmTargets, canary: &ArmTargets) -> bool {
-    let share_a_page = control.urls.iter().any(|url| !url.contains(REVISION) && canary.urls.contains(url));
+fn are_told_apart(control: &ArmTargets, canary: &ArmTargets, has_source: bool) -> bool {
+    let share_a_page =
+        has_source || control.urls.iter().any(|url| !url.contains(REVISION) && canary.urls.contains(url));
     let a_label_differs = control
         .labels
         .iter()
@@ -172,7 +191,7 @@ mod tests {
 
     #[test]
     fn arms_on_one_page_need_a_label_that_differs() {
-        let apart = |control: &ArmTargets, canary: &ArmTargets| are_told_apart(control, canary);
+        let apart = |control: &ArmTargets, canary: &ArmTargets| are_told_apart(control, canary, false);
         assert!(apart(&arm("a", None), &arm("b", None)));
         assert!(!apart(&arm("a", None), &arm("a", None)));
         assert!(!apart(&arm("a", Some("x")), &arm("a", None)), "the arm without the label reads every series");

@@ -98,6 +98,12 @@ impl Reading<'_> {
             let fix = "write addresses at which only one version answers, here and under control";
             self.problems.add(&canary_key, "has an address of control's", fix);
         }
+        for (key, origins) in [(&control_key, &control), (&canary_key, &canary)] {
+            // Arms that are read from a source have no pages whose hosts could be asked.
+            if telemetry.from.is_some() && !probes.is_empty() && origins.is_empty() && self.are_fine(&[key]) {
+                self.missing(key, "where it answers, such as [\"http://127.0.0.1:8080\"]");
+            }
+        }
         let probes = self.probes(&probes_key, probes, timeout);
         Probing { control, canary, every, per_second, timeout, probes }
     }
@@ -196,7 +202,7 @@ impl Reading<'_> {
         codes
     }
 
-    fn headers(
+    pub(super) fn headers(
         &mut self,
         key: &Key,
         written: Option<&BTreeMap<String, written::ProbeHeader>>,

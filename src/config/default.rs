@@ -85,6 +85,18 @@ pub(super) const TOTAL_MIN: CountRule = count(100, 1..=1_000_000_000);
 pub(super) const BAD_MIN: CountRule = count(5, 1..=1_000_000_000);
 pub(super) const SCRAPE_INTERVAL: SpanRule = span(seconds(15), TICK, seconds(10 * MINUTE));
 pub(super) const SCRAPE_TIMEOUT: SpanRule = span(seconds(5), TICK, seconds(MINUTE));
+
+pub(super) const SOURCE_TIMEOUT: SpanRule = span(seconds(10), TICK, seconds(2 * MINUTE));
+pub(super) const SOURCE_CONCURRENCY: CountRule = count(4, 1..=64);
+pub(super) const SAMPLES_PER_DAY: CountRule = count(0, 1..=1_000_000_000_000);
+pub(super) const RESPONSE_BYTES_MAX: CountRule = count(64 * 1024 * 1024, 65_536..=256 * 1024 * 1024);
+pub(super) const RAW_SERIES_MAX: CountRule = count(2_000, 1..=50_000);
+pub(super) const SETTLE: SpanRule = span(seconds(5), Duration::ZERO, seconds(10 * MINUTE));
+/// It has to hold a sample or two of each target.
+pub(super) const LOOKBACK: SpanRule = span(seconds(5 * MINUTE), TICK, seconds(6 * HOUR));
+pub(super) const STALE_AFTER: SpanRule = span(seconds(2 * MINUTE), TICK, seconds(HOUR));
+pub(super) const GONE_AFTER: SpanRule = span(seconds(5 * MINUTE), TICK, seconds(DAY));
+
 /// A slow request is one somewhere between a millisecond and an hour.
 pub(super) const SLOW_ABOVE: SpanRule = span(Duration::ZERO, Duration::from_millis(1), seconds(HOUR));
 

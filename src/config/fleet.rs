@@ -28,6 +28,7 @@ impl Reading<'_> {
     /// Every service that can be read. `plan_within` is how long the model may plan; `None` where there is none.
     pub(super) fn services(
         &mut self,
+        sources: Option<&BTreeMap<String, written::Source>>,
         written: Option<&BTreeMap<String, written::Service>>,
         expected: Services,
         plan_within: Option<Duration>,
@@ -46,7 +47,7 @@ impl Reading<'_> {
         let mut flags: BTreeMap<String, ServiceName> = BTreeMap::new();
         for (name, service) in written.iter().take(SERVICES_MAX) {
             let key = key.name(name);
-            let Some(service) = self.service(&key, name, service, plan_within) else { continue };
+            let Some(service) = self.service(&key, (name, service), sources, plan_within) else { continue };
             let Service { name, policy, telemetry, flag, is_planned_by_model } = service;
             match flags.entry(flag.key.clone()) {
                 Entry::Vacant(free) => {

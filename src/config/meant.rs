@@ -30,6 +30,8 @@ pub struct Config {
     pub github: Github,
     /// Where each service is measured. It has the same services as `policy`.
     pub telemetry: BTreeMap<ServiceName, Telemetry>,
+    /// Software that keeps metrics, by name. Every source that a service names is here.
+    pub sources: BTreeMap<String, Source>,
     /// The flag that moves each service's traffic, no two alike. It has the same services as `policy`.
     pub traffic: BTreeMap<ServiceName, Flag>,
     /// The language model; `None` where there is none.
@@ -77,12 +79,79 @@ pub struct Telemetry {
     pub timeout: Duration,
     /// The label whose values are pods; `None` where each page is one pod.
     pub pod_label: Option<String>,
+    /// The source that keeps its metrics; `None` where its pages are scraped.
+    pub from: Option<FromSource>,
     /// The old version.
     pub control: ArmTargets,
     /// The new version.
     pub canary: ArmTargets,
     /// Requests of our own.
     pub probing: Probing,
+}
+
+/// How a service is read from a source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FromSource {
+    /// The source's name.
+    pub name: String,
+    /// How long after its time a sample may be stored.
+    pub settle: Duration,
+    /// How far before a window samples are read.
+    pub lookback: Duration,
+    /// An arm is not told while a pod has shown nothing for longer.
+    pub stale_after: Duration,
+    /// A pod that has shown nothing for longer is none; at least `stale_after`.
+    pub gone_after: Duration,
+}
+
+/// Software that keeps metrics.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// Whatever speaks Prometheus's HTTP API.
+    Prometheus(PrometheusSource),
+}
+
+/// A server that speaks Prometheus's HTTP API.
+#[derive(Clone, Debug)]
+pub struct PrometheusSource {
+    /// Its address, without `/api/v1` and without a slash at its end.
+    pub url: String,
+    /// What we show it.
+    pub auth: SourceAuth,
+    /// Headers that are sent, by lower-case name. They do not print.
+    pub headers: BTreeMap<String, SecretString>,
+    /// Authorities that are trusted besides the machine's, as PEM.
+    pub ca_pem: Option<String>,
+    /// A certificate of ours and its key, as PEM.
+    pub client_pem: Option<SecretString>,
+    /// Longest wait for one answer.
+    pub timeout: Duration,
+    /// Requests at the same moment, at least 1.
+    pub concurrency: usize,
+    /// Samples that may be read on one day (UTC).
+    pub samples_per_day: Option<u64>,
+    /// Most bytes of one answer.
+    pub response_bytes_max: usize,
+    /// A metric with more series is left to the server to count.
+    pub raw_series_max: usize,
+    /// Whether answers that are not whole are counted.
+    pub allow_partial: bool,
+}
+
+/// What we show a source.
+#[derive(Clone, Debug)]
+pub enum SourceAuth {
+    /// Nothing.
+    None,
+    /// A bearer token.
+    Bearer(SecretString),
+    /// A user and a password.
+    Basic {
+        /// The user.
+        user: String,
+        /// The password.
+        password: SecretString,
+    },
 }
 
 /// The requests of our own to one service.
@@ -126,7 +195,7 @@ pub struct Probe {
 /// other placeholder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ArmTargets {
-    /// HTTP addresses of pages in the Prometheus text format; at least one.
+    /// HTTP addresses of pages in the Prometheus text format; at least one, and none where a source is read.
     pub urls: Vec<String>,
     /// Only series with these labels are the arm's.
     pub labels: BTreeMap<String, String>,

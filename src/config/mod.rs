@@ -3,7 +3,7 @@
 //! # Two steps
 //! `written` is the file exactly as typed; [`Config`] is what is meant by it, checked and complete. Between them a file
 //! passes three readers: `toml` parses it, `form` holds it against the schema of what can be written, and one file a
-//! subject (`process`, `model`, `service`, `stages`, `objectives`, `asked`, `series`, `arms`, `secret`) reads the meaning. The readers never
+//! subject (`process`, `model`, `sources`, `service`, `stages`, `objectives`, `asked`, `series`, `arms`, `secret`) reads the meaning. The readers never
 //! stop at the first mistake: a file is refused with every problem at once, each with its line and what to write instead.
 //!
 //! # Rules that hold for every key
@@ -30,6 +30,7 @@ mod reading;
 mod secret;
 mod series;
 mod service;
+mod sources;
 mod stages;
 mod version;
 mod written;
@@ -37,14 +38,15 @@ mod written;
 pub use arms::{LABELS_MAX, URLS_MAX};
 pub use asked::{HEADERS_MAX, PATH_RULES_MAX, PROBES_MAX};
 pub use meant::{
-    ArmTargets, Config, Flag, FlagValue, Github, Journal, Log, LogFormat, Model, ModelBudget, ModelLimits, Price,
-    Probe, Probing, Telemetry,
+    ArmTargets, Config, Flag, FlagValue, FromSource, Github, Journal, Log, LogFormat, Model, ModelBudget, ModelLimits,
+    Price, Probe, Probing, PrometheusSource, Source, SourceAuth, Telemetry,
 };
 pub use objectives::SLIS_MAX;
 pub use problem::{PROBLEMS_MAX, Problem};
 pub use secret::SECRET_BYTES_MAX;
 pub use series::{CONDITIONS_MAX, VALUES_MAX};
 pub use service::GLOBS_MAX;
+pub use sources::SOURCES_MAX;
 pub use stages::{COHORTS_MAX, STAGES_MAX};
 
 use std::{
@@ -57,11 +59,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use toml::de::DeTable;
 
-use self::{
-    key::{Key, Source},
-    problem::Problems,
-    reading::Reading,
-};
+use self::{key::Key, problem::Problems, reading::Reading};
 use crate::{domain::Text, rollout::Policy};
 
 /// Largest file, in bytes.
@@ -155,7 +153,7 @@ fn read_for(
         return Err(vec![whole_file(file_name, what, "write a smaller file")]);
     }
     let (tree, errors) = DeTable::parse_recoverable(text);
-    let source = Source::new(text, tree.get_ref());
+    let source = key::Source::new(text, tree.get_ref());
     if !errors.is_empty() {
         // The parser's guesses at what a broken file might mean would only add problems that are none.
         let problem = |error: &toml::de::Error| Problem {
@@ -198,7 +196,8 @@ impl Reading<'_> {
         // A model of which a part is missing is there all the same: what is asked of it can be read.
         let plan_within =
             file.model.as_ref().map(|_| model.as_ref().map_or(default::PLAN_WITHIN.default, |model| model.plan_within));
-        let services = self.services(file.services.as_ref(), services, plan_within);
+        let sources = self.sources(file.sources.as_ref());
+        let services = self.services(file.sources.as_ref(), file.services.as_ref(), services, plan_within);
         if let Some(github) = &github {
             self.check_replies(&services.policies, github);
         }
@@ -220,6 +219,7 @@ impl Reading<'_> {
             journal,
             github,
             telemetry: services.telemetry,
+            sources,
             traffic: services.traffic,
             model,
             planned_by_model: services.planned_by_model,

@@ -82,6 +82,28 @@ impl Reading<'_> {
         }
     }
 
+    /// A file of several lines, such as a certificate and its key. It may hold a secret.
+    pub(super) fn text_file(&mut self, key: &Key, path: &Path) -> Option<SecretString> {
+        match read_bounded(&self.path(path)) {
+            Ok((text, _)) if text.len() > SECRET_BYTES_MAX => {
+                let fix = format!("name a file of at most {SECRET_BYTES_MAX} bytes");
+                self.problems.add(key, "the file is too large", fix);
+                None
+            }
+            Ok((text, others_may_read)) => {
+                if others_may_read && text.contains("PRIVATE KEY") {
+                    self.warn(key, "others may read this file; take their right away with chmod o-r");
+                }
+                Some(text.into())
+            }
+            Err(error) => {
+                let what = format!("the file cannot be read ({})", told(&error));
+                self.problems.add(key, what, "name a small text file that this user may read");
+                None
+            }
+        }
+    }
+
     fn usable(&mut self, key: &Key, text: &str, whence: &str) -> Option<SecretString> {
         let secret = text.trim_end_matches(['\n', '\r']);
         let wrong = if secret.is_empty() {

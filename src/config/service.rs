@@ -1,6 +1,6 @@
 //! One service: what was written of it becomes its policy.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use super::{
     default,
@@ -52,13 +52,13 @@ impl Reading<'_> {
     pub(super) fn service(
         &mut self,
         key: &Key,
-        name: &str,
-        written: &written::Service,
+        (name, written): (&str, &written::Service),
+        sources: Option<&BTreeMap<String, written::Source>>,
         plan_within: Option<Duration>,
     ) -> Option<Service> {
         self.word(key, name, &NAME);
         let name = ServiceName::new(name);
-        let mut telemetry = self.telemetry(key, written.telemetry.as_ref());
+        let mut telemetry = self.telemetry(key, written.telemetry.as_ref(), sources);
         telemetry.probing = self.probing(key, written, &telemetry);
         let flag = self.flag(key, &name, written.flag.as_ref());
         let alpha = self.alpha(&key.name("alpha"), written.alpha);

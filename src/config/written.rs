@@ -6,9 +6,11 @@
 
 mod asked;
 mod model;
+mod sources;
 
 pub(super) use asked::{PathRule, Probe, ProbeHeader, ProbeMethod, Probing, Risk};
 pub(super) use model::{Budget, Flavour, Limits, Model, ModelMay, Price, RiskBake, ServiceModel};
+pub(super) use sources::{Source, SourceKind};
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -37,6 +39,8 @@ pub(super) struct File {
     pub(super) log: Option<Log>,
     /// The language model that plans, advises and explains.
     pub(super) model: Option<Model>,
+    /// Software that keeps metrics, by names that services use.
+    pub(super) sources: Option<BTreeMap<String, Source>>,
     /// Each service by its name.
     pub(super) services: Option<BTreeMap<String, Service>>,
 }
@@ -213,6 +217,16 @@ pub(super) struct Stage {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Telemetry {
+    /// The source that keeps its metrics.
+    pub(super) source: Option<String>,
+    /// How long after its time a sample may be stored there.
+    pub(super) settle: Option<Span>,
+    /// How far before a window samples are read.
+    pub(super) lookback: Option<Span>,
+    /// How long a pod may show nothing.
+    pub(super) stale_after: Option<Span>,
+    /// How long a pod that shows nothing is a pod.
+    pub(super) gone_after: Option<Span>,
     /// Time between scrapes.
     pub(super) interval: Option<Span>,
     /// Longest wait for one scrape.

@@ -9,6 +9,7 @@ pub mod exposition;
 pub mod otlp;
 pub mod probe;
 pub mod prometheus;
+mod router;
 pub mod scrape;
 
 use std::{sync::Arc, time::Duration};
@@ -168,10 +169,28 @@ impl From<Error> for Absence {
 }
 
 /// Which provider, and how it is set up.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub enum Config {
     /// Scrapes the arms' own metrics endpoints.
     Scrape(scrape::Config),
+    /// Reads a server that speaks Prometheus's HTTP API.
+    Prometheus(prometheus::Config),
+}
+
+impl Config {
+    /// The services that it measures.
+    fn services(&self) -> Vec<ServiceName> {
+        match self {
+            Self::Scrape(config) => config.services.keys().cloned().collect(),
+            Self::Prometheus(config) => config.services.keys().cloned().collect(),
+        }
+    }
+}
+
+/// Makes one provider of several, each for the services in its configuration. Fails as [`build`] does.
+pub fn build_all(configs: Vec<Config>, clock: &Clock) -> Result<Arc<dyn Provider>, Error> {
+    let built = configs.into_iter().map(|config| Ok((config.services(), build(config, Arc::clone(clock))?)));
+    Ok(router::by_service(built.collect::<Result<Vec<_>, Error>>()?))
 }
 
 /// Makes the provider. Fails on a configuration that cannot work, before anything is read.
@@ -181,5 +200,6 @@ pub fn build(config: Config, clock: Clock) -> Result<Arc<dyn Provider>, Error> {
             config.check()?;
             Ok(Arc::new(scrape::start(config, clock, scrape::client()?)))
         }
+        Config::Prometheus(config) => Ok(Arc::new(prometheus::start(config, clock)?)),
     }
 }

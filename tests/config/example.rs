@@ -39,6 +39,9 @@ fn all_on() -> String {
 fn read(text: &str) -> Result<Config, Vec<Problem>> {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("github-token"), format!("{SECRET}\n")).unwrap();
+    for pem in ["ca.pem", "client.pem", "client.key"] {
+        fs::write(folder.path().join(pem), "-----BEGIN CERTIFICATE-----\n").unwrap();
+    }
     let file = folder.path().join("tollgate.toml");
     let mut read = config::read(text, file.to_str().unwrap(), &env);
     if let Ok(config) = &mut read {
@@ -157,7 +160,20 @@ fn the_example_shows_every_key_there_is_and_says_what_leaving_it_out_means() {
     assert_eq!(missing, Vec::<&String>::new(), "keys that the example does not show");
 
     let said: BTreeSet<String> = shown(&all_on()).into_iter().filter(|s| s.promise.is_some()).map(|s| s.name).collect();
-    let inline = ["metric", "where", "is", "is_not", "one_of", "starts_with", "env", "file", "api_version"];
+    let inline = [
+        "metric",
+        "where",
+        "is",
+        "is_not",
+        "one_of",
+        "starts_with",
+        "env",
+        "file",
+        "api_version",
+        "source",
+        "client_key_file",
+        "password",
+    ];
     let names = in_schema.iter().filter(|path| !path.ends_with(".*")).filter_map(|path| path.rsplit('.').next());
     let tables = [
         "fleet",
@@ -182,6 +198,7 @@ fn the_example_shows_every_key_there_is_and_says_what_leaving_it_out_means() {
         "path_rules",
         "checks",
         "probing",
+        "sources",
     ];
     let silent: BTreeSet<&str> = names
         .filter(|name| !name.ends_with("[]") && !inline.contains(name) && !tables.contains(name))

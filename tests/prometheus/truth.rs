@@ -39,20 +39,26 @@ struct Process {
 impl Process {
     /// What it shows at a time: each series and its value.
     fn shows(&self, at: u64) -> BTreeMap<(String, Vec<(String, String)>), f64> {
+        // Requests that no series tells apart are counted together.
+        let mut alike: BTreeMap<(u16, u8, usize), (Request, f64)> = BTreeMap::new();
+        for request in self.requests.iter().take_while(|request| request.at <= at) {
+            let bucket = EDGES.iter().position(|edge| request.seconds <= *edge).unwrap_or(EDGES.len());
+            alike.entry((request.code, request.route, bucket)).or_insert((*request, 0.0)).1 += 1.0;
+        }
         let mut shown = BTreeMap::new();
         let mut add = |name: &str, labels: &[(&str, String)], by: f64| {
             let labels = labels.iter().map(|(label, value)| ((*label).to_owned(), value.clone())).collect();
             *shown.entry((name.to_owned(), labels)).or_insert(0.0) += by;
         };
         add("process_start_time_seconds", &[], (EPOCH + self.started) as f64 / 1_000.0);
-        for request in self.requests.iter().filter(|request| request.at <= at) {
+        for (request, count) in alike.into_values() {
             let route = format!("/{}", request.route);
-            add("hits_total", &[("code", request.code.to_string()), ("route", route.clone())], 1.0);
+            add("hits_total", &[("code", request.code.to_string()), ("route", route.clone())], count);
             for edge in EDGES {
-                let is_within = if request.seconds <= edge { 1.0 } else { 0.0 };
+                let is_within = if request.seconds <= edge { count } else { 0.0 };
                 add("took_seconds_bucket", &[("le", edge.to_string()), ("route", route.clone())], is_within);
             }
-            add("took_seconds_bucket", &[("le", "+Inf".into()), ("route", route)], 1.0);
+            add("took_seconds_bucket", &[("le", "+Inf".into()), ("route", route)], count);
         }
         shown
     }
