@@ -14,7 +14,7 @@ use crate::{
     forge::{self, GitHub},
     journal::{self, Journal},
     rollout,
-    telemetry::{self, probe, prometheus, scrape},
+    telemetry::{self, otlp, probe, prometheus, scrape},
     traffic,
     web::{self, webhooks::Inlet},
 };
@@ -160,6 +160,28 @@ fn source_config(config: &Config, name: &str, source: &config::Source) -> teleme
         Some((service.clone(), of, from))
     });
     match source {
+        config::Source::Otlp(source) => {
+            let service = |(name, of, from): (ServiceName, &config::Telemetry, &config::FromSource)| {
+                let resources = otlp::ServiceResources {
+                    control: of.control.labels.clone(),
+                    canary: of.canary.labels.clone(),
+                    interval: of.interval,
+                    stale_after: from.stale_after.max(of.interval),
+                    gone_after: from.gone_after.max(from.stale_after).max(of.interval),
+                };
+                (name, resources)
+            };
+            let services: BTreeMap<_, _> = services.map(service).collect();
+            let slowest = services.values().map(|of| of.interval).max().unwrap_or_default();
+            telemetry::Config::Otlp(otlp::Config {
+                listen_http: source.listen_http,
+                listen_grpc: source.listen_grpc,
+                allow_public: source.public,
+                token: source.token.clone(),
+                keep: kept(config).max(slowest.saturating_mul(2)),
+                services,
+            })
+        }
         config::Source::Prometheus(source) => {
             let service = |(name, of, from): (ServiceName, &config::Telemetry, &config::FromSource)| {
                 let nothing = prometheus::Service::default();

@@ -109,6 +109,21 @@ pub struct FromSource {
 pub enum Source {
     /// Whatever speaks Prometheus's HTTP API.
     Prometheus(PrometheusSource),
+    /// A receiver of what OpenTelemetry's SDKs export.
+    Otlp(OtlpSource),
+}
+
+/// A receiver of OTLP. At least one of its listeners is set, and where other machines reach one there is a token.
+#[derive(Clone, Debug)]
+pub struct OtlpSource {
+    /// Where HTTP is listened to.
+    pub listen_http: Option<SocketAddr>,
+    /// Where gRPC is listened to.
+    pub listen_grpc: Option<SocketAddr>,
+    /// Whether other machines may reach them.
+    pub public: bool,
+    /// What senders must show.
+    pub token: Option<SecretString>,
 }
 
 /// A server that speaks Prometheus's HTTP API.

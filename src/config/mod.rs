@@ -39,7 +39,7 @@ pub use arms::{LABELS_MAX, URLS_MAX};
 pub use asked::{HEADERS_MAX, PATH_RULES_MAX, PROBES_MAX};
 pub use meant::{
     ArmTargets, Config, Flag, FlagValue, FromSource, Github, Journal, Log, LogFormat, Model, ModelBudget, ModelLimits,
-    Price, Probe, Probing, PrometheusSource, Source, SourceAuth, Telemetry,
+    OtlpSource, Price, Probe, Probing, PrometheusSource, Source, SourceAuth, Telemetry,
 };
 pub use objectives::SLIS_MAX;
 pub use problem::{PROBLEMS_MAX, Problem};

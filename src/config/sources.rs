@@ -1,6 +1,7 @@
 //! Sources: software that keeps metrics, each a table of its own that services name. A kind is one variant of
 //! [`Source`](super::Source) and one file here.
 
+mod otlp;
 mod prometheus;
 
 use std::collections::BTreeMap;
@@ -36,6 +37,7 @@ impl Reading<'_> {
             self.word(&key, name, &NAME);
             let source = match written.kind {
                 Some(SourceKind::Prometheus) => self.prometheus(&key, written).map(Source::Prometheus),
+                Some(SourceKind::Otlp) => self.otlp(&key, written).map(Source::Otlp),
                 None => {
                     self.missing(&key.name("kind"), "what it is, such as \"prometheus\"");
                     None

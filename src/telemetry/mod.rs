@@ -6,6 +6,7 @@
 
 pub mod counting;
 pub mod exposition;
+pub mod otlp;
 pub mod probe;
 pub mod prometheus;
 mod router;
@@ -174,6 +175,8 @@ pub enum Config {
     Scrape(scrape::Config),
     /// Reads a server that speaks Prometheus's HTTP API.
     Prometheus(prometheus::Config),
+    /// Receives what OpenTelemetry's SDKs export.
+    Otlp(otlp::Config),
 }
 
 impl Config {
@@ -182,6 +185,7 @@ impl Config {
         match self {
             Self::Scrape(config) => config.services.keys().cloned().collect(),
             Self::Prometheus(config) => config.services.keys().cloned().collect(),
+            Self::Otlp(config) => config.services.keys().cloned().collect(),
         }
     }
 }
@@ -200,5 +204,6 @@ pub fn build(config: Config, clock: Clock) -> Result<Arc<dyn Provider>, Error> {
             Ok(Arc::new(scrape::start(config, clock, scrape::client()?)))
         }
         Config::Prometheus(config) => Ok(Arc::new(prometheus::start(config, clock)?)),
+        Config::Otlp(config) => Ok(Arc::new(otlp::start(config, clock)?)),
     }
 }

@@ -41,6 +41,12 @@ pub(in crate::config) struct Source {
     pub(in crate::config) raw_series_max: Option<u64>,
     /// Whether answers that are not whole are counted.
     pub(in crate::config) allow_partial: Option<bool>,
+    /// Where exports over HTTP are received.
+    pub(in crate::config) listen_http: Option<String>,
+    /// Where exports over gRPC are received.
+    pub(in crate::config) listen_grpc: Option<String>,
+    /// Whether these may be addresses that other machines reach.
+    pub(in crate::config) allow_public: Option<bool>,
 }
 
 /// What a source is.
@@ -49,4 +55,6 @@ pub(in crate::config) struct Source {
 pub(in crate::config) enum SourceKind {
     /// Whatever speaks Prometheus's HTTP API.
     Prometheus,
+    /// A receiver of what OpenTelemetry's SDKs export.
+    Otlp,
 }
