@@ -4,6 +4,9 @@
 //! why there is none. It never fails: an outage is an answer that rails can judge. The wing names the words of the
 //! domain and its own vendor, nothing of plans or rollouts.
 
+pub mod buckets;
+pub mod call;
+pub mod datadog;
 pub mod exposition;
 pub mod probe;
 pub mod scrape;
@@ -164,10 +167,12 @@ impl From<Error> for Absence {
 }
 
 /// Which provider, and how it is set up.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub enum Config {
     /// Scrapes the arms' own metrics endpoints.
     Scrape(scrape::Config),
+    /// Reads from Datadog.
+    Datadog(datadog::Config),
 }
 
 /// Makes the provider. Fails on a configuration that cannot work, before anything is read.
@@ -177,5 +182,6 @@ pub fn build(config: Config, clock: Clock) -> Result<Arc<dyn Provider>, Error> {
             config.check()?;
             Ok(Arc::new(scrape::start(config, clock, scrape::client()?)))
         }
+        Config::Datadog(config) => Ok(Arc::new(datadog::start(config, clock)?)),
     }
 }
