@@ -10,7 +10,7 @@
 use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::{
     Grid, Query, Span, Vendor, What,
@@ -100,21 +100,24 @@ impl<V: Vendor> Reader<V> {
         self.put_together(&ask, span, &places, &answers)
     }
 
-    /// The settled buckets, waited for up to the deadline.
+    /// The settled buckets, waited for up to the deadline. The wait is measured by itself too, for the clock may be set
+    /// back, or stand still.
     async fn settled(&self, ask: &Ask) -> Option<Span> {
         let grid = self.grid();
+        let begun = (self.clock)();
+        let until = Instant::now() + ask.no_later_than.since(begun).min(WAIT_MAX);
         loop {
             let now = (self.clock)();
             if let Some(span) = grid.span(ask.after, now, self.vendor.buckets_max()) {
                 return Some(span);
             }
-            let left = ask.no_later_than.since(now).min(WAIT_MAX);
+            let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return None;
             }
             let ready = grid.ready_at(ask.after);
             let wait = if ready + ROOM > now + left { left } else { ready.since(now) };
-            sleep(wait.max(Duration::from_millis(1))).await;
+            sleep(wait.max(Duration::from_millis(1)).min(left)).await;
         }
     }
 
