@@ -44,9 +44,9 @@ pub const SERVICES_MAX: usize = 1_000;
 pub const ARM_LABELS_MAX: usize = 16;
 
 /// What stands for the arm's revision in label values.
-pub(super) const PLACEHOLDER: &str = "{revision}";
+const PLACEHOLDER: &str = "{revision}";
 /// What it is replaced by for a control that is not known by revision.
-pub(super) const STABLE: &str = "stable";
+const STABLE: &str = "stable";
 
 /// How the arms of one service are told apart. `{revision}` in a value stands for the arm's revision, or for `stable`
 /// where control's is not known.
@@ -88,9 +88,9 @@ impl Setting {
         if self.services.len() > SERVICES_MAX {
             return Err(format!("more than {SERVICES_MAX} services"));
         }
-        self.services.iter().try_for_each(|(service, arms)| {
-            arms.check().map_err(|why| format!("service {service}: {why}"))
-        })
+        self.services
+            .iter()
+            .try_for_each(|(service, arms)| arms.check().map_err(|why| format!("service {service}: {why}")))
     }
 }
 

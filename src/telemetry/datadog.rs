@@ -64,7 +64,8 @@ pub fn start(config: Config, clock: Clock) -> Result<impl super::Provider, Error
     config.check()?;
     let url = base(&config.url).map_err(|why| Error::Config(Text::new(why)))?;
     let secrets = vec![config.api_key.clone(), config.application_key.clone()];
-    let caller = Caller::new(config.setting.timeout, config.setting.queries_at_once, secrets, |_| Meaning::AsTheStatus)?;
+    let caller =
+        Caller::new(config.setting.timeout, config.setting.queries_at_once, secrets, |_| Meaning::AsTheStatus)?;
     let keys = [header(&config.api_key)?, header(&config.application_key)?];
     Ok(Reader::new(Datadog { caller, url: at(&url, "/api/v1/query"), keys, setting: config.setting }, clock))
 }
@@ -147,7 +148,11 @@ fn compiled(query: &Query) -> Result<String, Error> {
 
 /// A number as no language takes for anything else.
 pub(super) fn decimal(number: f64) -> Result<String, Error> {
-    if number.is_finite() && number >= 0.0 { Ok(format!("{number}")) } else { Err(malformed("a threshold is no number")) }
+    if number.is_finite() && number >= 0.0 {
+        Ok(format!("{number}"))
+    } else {
+        Err(malformed("a threshold is no number"))
+    }
 }
 
 fn filter(Matcher { label, value }: &Matcher) -> Result<String, Error> {
@@ -334,7 +339,10 @@ mod tests {
             {"tag_set":["route:/a:b"],"pointlist":[[60000.0,1.5],[120000.0,null]]},{"tag_set":["route:N/A"],"pointlist":[]}]}"#;
         let series = read(body, &["route".into()], str::to_owned).unwrap();
         assert_eq!(series[0].labels["route"], "/a:b");
-        assert_eq!(series[0].points, [(60_000, Some(1.5)), (120_000, None)].map(|(at, v)| (Timestamp::from_millis(at), v)));
+        assert_eq!(
+            series[0].points,
+            [(60_000, Some(1.5)), (120_000, None)].map(|(at, v)| (Timestamp::from_millis(at), v))
+        );
         assert_eq!(series[1].labels["route"], "");
     }
 }

@@ -6,10 +6,14 @@
 
 pub mod buckets;
 pub mod call;
+pub mod cloudwatch;
 pub mod datadog;
 pub mod exposition;
+pub mod influxdb;
+pub mod newrelic;
 pub mod probe;
 pub mod scrape;
+pub mod web;
 
 use std::{sync::Arc, time::Duration};
 
@@ -173,6 +177,14 @@ pub enum Config {
     Scrape(scrape::Config),
     /// Reads from Datadog.
     Datadog(datadog::Config),
+    /// Reads from InfluxDB.
+    InfluxDb(influxdb::Config),
+    /// Reads from Amazon CloudWatch.
+    CloudWatch(cloudwatch::Config),
+    /// Reads from New Relic.
+    NewRelic(newrelic::Config),
+    /// Reads JSON endpoints.
+    Web(web::Config),
 }
 
 /// Makes the provider. Fails on a configuration that cannot work, before anything is read.
@@ -183,5 +195,9 @@ pub fn build(config: Config, clock: Clock) -> Result<Arc<dyn Provider>, Error> {
             Ok(Arc::new(scrape::start(config, clock, scrape::client()?)))
         }
         Config::Datadog(config) => Ok(Arc::new(datadog::start(config, clock)?)),
+        Config::InfluxDb(config) => Ok(Arc::new(influxdb::start(config, clock)?)),
+        Config::CloudWatch(config) => Ok(Arc::new(cloudwatch::start(config, clock)?)),
+        Config::NewRelic(config) => Ok(Arc::new(newrelic::start(config, clock)?)),
+        Config::Web(config) => Ok(Arc::new(web::start(config, clock)?)),
     }
 }

@@ -2,6 +2,10 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says so by a panic")]
 
+mod cloudwatch;
 mod contract;
 mod datadog;
+mod influxdb;
+mod newrelic;
 mod server;
+mod web;

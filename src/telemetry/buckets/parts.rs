@@ -48,7 +48,9 @@ pub(super) fn parts(sli: &Sli, wholes: [&Result<Tally, Absence>; 2], by: &[ByLab
             parts.extend(told.into_iter().map(|(name, tally)| Part { kind: *kind, name, tally }));
         }
     }
-    parts.iter_mut().for_each(|parts| parts.sort_by(|one, other| (one.kind, &one.name).cmp(&(other.kind, &other.name))));
+    parts
+        .iter_mut()
+        .for_each(|parts| parts.sort_by(|one, other| (one.kind, &one.name).cmp(&(other.kind, &other.name))));
     parts
 }
 
@@ -191,10 +193,7 @@ mod tests {
     #[test]
     fn segments_make_up_the_whole_with_what_is_not_listed() {
         let parts = told(PartKind::Segment, &of(&[("a", 1.0)]), &of(&[("a", 4.0), ("b", 5.0)]), counts(2, 12));
-        assert_eq!(
-            parts,
-            [("a".into(), counts(1, 4)), ("b".into(), counts(0, 5)), ("other".into(), counts(1, 3))]
-        );
+        assert_eq!(parts, [("a".into(), counts(1, 4)), ("b".into(), counts(0, 5)), ("other".into(), counts(1, 3))]);
         let more = told(PartKind::Segment, &[], &of(&[("a", 4.0), ("b", 5.0)]), counts(0, 8));
         assert!(more.is_empty(), "parts that are more than the whole are none of it: {more:?}");
     }
