@@ -92,6 +92,16 @@ pub(crate) struct Setup {
 impl Setup {
     pub(crate) async fn of<V: Vendor>() -> Self {
         let server = Server::start().await;
+        let url = server.url.clone();
+        Self { sli: V::sli(), ..Self::with(server, &url, V::provider) }
+    }
+
+    /// The same with a source of another address.
+    pub(crate) async fn at(url: &str, provider: fn(&str, Setting, Clock) -> Arc<dyn Provider>) -> Self {
+        Self::with(Server::start().await, url, provider)
+    }
+
+    fn with(server: Server, url: &str, provider: fn(&str, Setting, Clock) -> Arc<dyn Provider>) -> Self {
         let now = Arc::new(AtomicU64::new(BEGIN));
         let clock: Clock = {
             let now = Arc::clone(&now);
@@ -106,8 +116,8 @@ impl Setup {
             timeout: TIMEOUT,
             queries_at_once: 4,
         };
-        let provider = V::provider(&server.url, setting, clock);
-        Self { sli: V::sli(), server, provider, now }
+        let provider = provider(url, setting, clock);
+        Self { sli: ratio(), server, provider, now }
     }
 
     /// The answer for what came after `after`, asked at `now`, with `within` left.

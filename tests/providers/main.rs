@@ -6,6 +6,7 @@ mod cloudwatch;
 mod contract;
 mod datadog;
 mod influxdb;
+mod influxdb_real;
 mod newrelic;
 mod server;
 mod web;
