@@ -23,7 +23,7 @@
 //! | 3 | [`tools`] | what the model may reach for: readers only | domain, plan, stats, forge, telemetry, untrusted |
 //! | 3 | [`config`] | what was written becomes what is meant; refuses before anything starts | domain, plan, rollout, stats |
 //! | 3 | [`journal`] | the append-only record; a fleet is its fold | domain, rollout |
-//! | 3 | [`telemetry`] | reads SLIs; a file a provider | domain |
+//! | 3 | [`telemetry`] | reads SLIs; a file a provider | domain, retry |
 //! | 3 | [`traffic`] | moves exposure; a file an actuator | domain, rails |
 //! | 3 | [`forge`] | GitHub: merged pull requests and their diffs | domain, retry, untrusted |
 //! | 2 | [`rollout`] | the state machine of one rollout, the fleet, the judge, the one loop | domain, plan, stats, rails |

@@ -3,7 +3,7 @@
 //!
 //! A wait that the server itself asks for is kept if it is short. A longer one, as a spent rate limit asks for, is not
 //! sat out here: the call gives up with the error at hand, and whoever wanted it asks again later under limits of his own.
-//! The forge and the model's client call from here; what may pass is theirs to say, so the error is any type.
+//! The forge, the model's client and the sources of telemetry call from here; what may pass is theirs to say, so the error is any type.
 
 use std::{
     future::Future,

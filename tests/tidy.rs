@@ -17,7 +17,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("plan", &["domain"]),
     ("rollout", &["domain", "plan", "stats", "rails"]),
     ("journal", &["domain", "rollout"]),
-    ("telemetry", &["domain"]),
+    ("telemetry", &["domain", "retry"]),
     ("traffic", &["domain", "rails"]),
     ("untrusted", &["domain"]),
     ("retry", &[]),

@@ -4,13 +4,20 @@
 //! why there is none. It never fails: an outage is an answer that rails can judge. The wing names the words of the
 //! domain and its own vendor, nothing of plans or rollouts.
 
+pub mod buckets;
+pub mod call;
+pub mod cloudwatch;
 pub mod counting;
+pub mod datadog;
 pub mod exposition;
+pub mod influxdb;
+pub mod newrelic;
 pub mod otlp;
 pub mod probe;
 pub mod prometheus;
 mod router;
 pub mod scrape;
+pub mod web;
 
 use std::{sync::Arc, time::Duration};
 
@@ -177,6 +184,16 @@ pub enum Config {
     Prometheus(prometheus::Config),
     /// Receives what OpenTelemetry's SDKs export.
     Otlp(otlp::Config),
+    /// Reads from Datadog.
+    Datadog(datadog::Config),
+    /// Reads from InfluxDB.
+    InfluxDb(influxdb::Config),
+    /// Reads from Amazon CloudWatch.
+    CloudWatch(cloudwatch::Config),
+    /// Reads from New Relic.
+    NewRelic(newrelic::Config),
+    /// Reads JSON endpoints.
+    Web(web::Config),
 }
 
 impl Config {
@@ -186,6 +203,11 @@ impl Config {
             Self::Scrape(config) => config.services.keys().cloned().collect(),
             Self::Prometheus(config) => config.services.keys().cloned().collect(),
             Self::Otlp(config) => config.services.keys().cloned().collect(),
+            Self::Datadog(config) => config.setting.services.keys().cloned().collect(),
+            Self::InfluxDb(config) => config.setting.services.keys().cloned().collect(),
+            Self::CloudWatch(config) => config.setting.services.keys().cloned().collect(),
+            Self::NewRelic(config) => config.setting.services.keys().cloned().collect(),
+            Self::Web(config) => config.services.keys().cloned().collect(),
         }
     }
 }
@@ -205,5 +227,10 @@ pub fn build(config: Config, clock: Clock) -> Result<Arc<dyn Provider>, Error> {
         }
         Config::Prometheus(config) => Ok(Arc::new(prometheus::start(config, clock)?)),
         Config::Otlp(config) => Ok(Arc::new(otlp::start(config, clock)?)),
+        Config::Datadog(config) => Ok(Arc::new(datadog::start(config, clock)?)),
+        Config::InfluxDb(config) => Ok(Arc::new(influxdb::start(config, clock)?)),
+        Config::CloudWatch(config) => Ok(Arc::new(cloudwatch::start(config, clock)?)),
+        Config::NewRelic(config) => Ok(Arc::new(newrelic::start(config, clock)?)),
+        Config::Web(config) => Ok(Arc::new(web::start(config, clock)?)),
     }
 }
