@@ -54,8 +54,8 @@ use self::{
 };
 use crate::{
     domain::{
-        Advice, Brief, Change, Conversation, Diff, Digest, ModelRole, PathClass, Prose, Repository, Risk, RolloutId,
-        ServiceName, Story, Text, Timestamp, Usage,
+        Advice, Brief, Change, Check, Conversation, Diff, Digest, ModelRole, Origin, PathClass, Prose, Repository,
+        Risk, RolloutId, ServiceName, Story, Text, Timestamp, Usage,
     },
     plan::{Draft, Fallback, Source, heuristic_draft, path_class},
     tools::{Context, Ended, Review},
@@ -369,8 +369,15 @@ fn needs_no_model(change: &Change, diff: &Diff) -> bool {
 /// What plain rules say over a model's draft: whether the change can be taken back is theirs alone, since a model that says
 /// "it cannot" would keep a bad version from being rolled back. It says so in a note, and in a higher risk. A diff that
 /// `hides` characters from whoever reads it is risky whatever the model made of it.
+///
+/// The rules' guards stand before its checks: a model that is lazy, or that the change itself has talked round, must not
+/// leave a plan weaker than no model would. Admission lets a check of the model's take the place of a guard that measures
+/// the same no more strictly.
 fn bounded_by_rules(draft: Draft, by_rules: Draft, uncovered: Vec<Text>, hides: bool) -> Draft {
-    let mut draft = Draft { way_back: by_rules.way_back, ..draft };
+    // Nothing of a model's passes for a rule's.
+    let of_model = |check: Check| Check { origin: Origin::Model, ..check };
+    let checks = by_rules.checks.into_iter().chain(draft.checks.into_iter().map(of_model)).collect();
+    let mut draft = Draft { checks, way_back: by_rules.way_back, ..draft };
     draft.notes.extend(by_rules.notes);
     if hides {
         draft.risk = draft.risk.max(Risk::Medium);
@@ -387,7 +394,7 @@ fn bounded_by_rules(draft: Draft, by_rules: Draft, uncovered: Vec<Text>, hides: 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::WayBack;
+    use crate::domain::{Aim, CheckName, Direction, Selector, Sli, Split, WayBack, Weight};
 
     #[test]
     fn what_hides_is_risky_whatever_the_model_says_and_the_way_back_is_the_rules() {
@@ -399,5 +406,27 @@ mod tests {
         assert_eq!((hidden.risk, hidden.way_back, hidden.notes.len()), (Risk::Medium, one_way(), 1));
         let high = Draft { risk: Risk::High, ..drafted(WayBack::Open) };
         assert_eq!(bounded_by_rules(high, drafted(WayBack::Open), Vec::new(), true).risk, Risk::High);
+    }
+
+    #[test]
+    fn the_rules_guards_stand_before_what_a_model_proposes_and_nothing_of_its_passes_for_them() {
+        let check = |name: &str, origin| Check {
+            name: CheckName::new(name),
+            sli: Sli::Liveness { series: Selector::metric(name) },
+            direction: Direction::HigherIsWorse,
+            ratio_max: 1.5,
+            limit: None,
+            aim: Aim::Guard,
+            weight: Weight::Critical,
+            origin,
+            rationale: Text::default(),
+            lines: Vec::new(),
+            split: Split::default(),
+        };
+        let draft = |checks| Draft::by_rules(checks, WayBack::Open, Vec::new());
+        let rules = draft(vec![check("rule", Origin::Heuristic)]);
+        let lazy = draft(vec![check("idle", Origin::Heuristic)]);
+        let both = bounded_by_rules(lazy, rules, Vec::new(), false).checks;
+        assert_eq!(both, [check("rule", Origin::Heuristic), check("idle", Origin::Model)]);
     }
 }

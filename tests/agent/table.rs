@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tollgate::{
     agent::{Agent, Budgets, Config, Flavour, Limits, Planned, model::CallError},
-    domain::{Message, RolloutId, ServiceName, Story, Text, Timestamp, WayBack},
+    domain::{Message, Origin, RolloutId, ServiceName, Story, Text, Timestamp, WayBack},
     plan::{Fallback, Source},
 };
 
@@ -22,8 +22,10 @@ async fn plan(steps: impl IntoIterator<Item = Step>) -> (Planned, Arc<Script>, H
     (planned, script, house)
 }
 
+/// The model's checks.
 fn names(planned: &Planned) -> Vec<&str> {
-    planned.draft.as_ref().unwrap().checks.iter().map(|check| check.name.as_str()).collect()
+    let checks = planned.draft.as_ref().unwrap().checks.iter();
+    checks.filter(|check| check.origin == Origin::Model).map(|check| check.name.as_str()).collect()
 }
 
 fn fallback(planned: &Planned) -> Fallback {
@@ -35,6 +37,12 @@ async fn a_plan_is_the_models_checks_under_the_rules_own_words_on_the_way_back()
     let (planned, script, house) = plan([calls([("look", r#"{"n":1}"#), ("add", r#"{"n":2}"#)]), submit()]).await;
     assert_eq!(names(&planned), ["check 2"]);
     let draft = planned.draft.unwrap();
+    let guard = &draft.checks[0];
+    assert_eq!(
+        (guard.name.as_str(), guard.origin),
+        ("errors on all traffic", Origin::Heuristic),
+        "the rules' come first"
+    );
     assert_eq!(draft.source, Source::Model { model: Text::new("scripted"), is_cached: false });
     assert_eq!(draft.way_back, WayBack::Open, "a model must not stop a rollback");
     assert!(draft.notes.iter().any(|note| note.as_str() == "a note of the model's") && draft.notes.len() > 1);
