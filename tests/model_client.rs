@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use tollgate::{
     agent::{
         ANSWER_BYTES_MAX, Budgets, Client, Config, FAILURES_MAX, Flavour, Limits, PAUSE_FIRST, Price,
-        model::{Asked, CallError, Finish, Model, Question, Reply},
+        model::{Asked, CallError, Finish, Model, Offer, Question, Reply},
     },
     domain::{Message, ModelRole, ToolCall},
     tools::Tool,
@@ -62,7 +62,7 @@ async fn ask(client: &Client) -> Asked {
     let messages = conversation();
     let question = Question {
         messages: &messages,
-        tools: &[&LOOK, &END],
+        tools: &[Offer::plain(&LOOK), Offer::plain(&END)],
         must_call: true,
         output_tokens_max: 500,
         cache_key: "shop/planner",

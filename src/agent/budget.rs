@@ -70,7 +70,7 @@ impl Most {
             }
             Message::Tool { id, answer } => id.len() + answer.len(),
         });
-        let offered = question.tools.iter().map(|tool| tool.sheet.len() + (tool.schema)().to_string().len());
+        let offered = question.tools.iter().map(|tool| tool.sheet.len() + tool.schema.to_string().len());
         let input = said.chain(offered).fold(0_u64, |sum, bytes| {
             let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
             sum.saturating_add(bytes.div_ceil(BYTES_A_TOKEN)).saturating_add(TOKENS_A_MESSAGE)

@@ -10,7 +10,7 @@ use super::{
     client::Heard,
     client_answers::{Answer, Setback},
     client_request::OutputLimit,
-    model::{CallError, Question},
+    model::{CallError, Offer, Question},
 };
 use crate::{
     domain::{Message, ModelRole, Text, ToolCall, Usage},
@@ -101,7 +101,7 @@ impl Client {
         let messages = [Message::User(words.to_owned())];
         let question = Question {
             messages: &messages,
-            tools: &[&SAY],
+            tools: &[Offer::plain(&SAY)],
             must_call,
             output_tokens_max: OUTPUT_TOKENS_MAX,
             cache_key: "tollgate-probe",

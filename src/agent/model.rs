@@ -8,13 +8,38 @@ use crate::{
     tools::Tool,
 };
 
+/// A tool as it is offered in one conversation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Offer {
+    /// The tool's name.
+    pub name: &'static str,
+    /// What the model is told of it.
+    pub sheet: &'static str,
+    /// Whether it ends the conversation.
+    pub is_terminal: bool,
+    /// The JSON Schema of its arguments, as narrow as this conversation makes it.
+    pub schema: serde_json::Value,
+}
+
+impl Offer {
+    /// A tool with the schema that this conversation gives it.
+    pub fn new(tool: &Tool, schema: serde_json::Value) -> Self {
+        Self { name: tool.name, sheet: tool.sheet, is_terminal: tool.is_terminal, schema }
+    }
+
+    /// A tool with its own schema.
+    pub fn plain(tool: &Tool) -> Self {
+        Self::new(tool, (tool.schema)())
+    }
+}
+
 /// One question.
 #[derive(Clone, Copy)]
 pub struct Question<'a> {
     /// Everything said so far, the oldest first.
     pub messages: &'a [Message],
     /// The tools that are offered, in order; none for a narrator.
-    pub tools: &'a [&'static Tool],
+    pub tools: &'a [Offer],
     /// Whether it must call one of them.
     pub must_call: bool,
     /// Most tokens of the answer.
@@ -27,7 +52,7 @@ impl Question<'_> {
     /// What is asked, the same bytes for the same question whatever its form on the wire: messages, tools with their
     /// sheets and schemas, and whether one must be called.
     pub fn canonical(&self) -> String {
-        let tools: Vec<_> = self.tools.iter().map(|tool| (tool.name, tool.sheet, (tool.schema)())).collect();
+        let tools: Vec<_> = self.tools.iter().map(|tool| (tool.name, tool.sheet, &tool.schema)).collect();
         // Strings, lists and JSON values: there is nothing in them that cannot be written.
         serde_json::to_string(&(self.messages, tools, self.must_call)).unwrap_or_default()
     }

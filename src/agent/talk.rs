@@ -11,14 +11,14 @@ use super::{
     calls::{Calls, Leave, NOT_ALONE, is_terminal, refused},
     config::{Limits, Price},
     digest::sha256,
-    model::{Asked, CallError, Finish, Model, Question, Reply},
+    model::{Asked, CallError, Finish, Model, Offer, Question, Reply},
     parts::{Part, Shown},
     record::{CALLS_EACH_MAX, Full, RECORD_BYTES_MAX, Record},
 };
 use crate::{
     domain::{Conversation, Digest, Exchange, Message, ModelRole, Text, ToolCall, Usage},
     plan::Fallback,
-    tools::{Ended, Outcome, Status, Tool, Toolbox},
+    tools::{Ended, Outcome, Status, Toolbox},
     untrusted::masked,
 };
 
@@ -178,7 +178,7 @@ impl<'a> Talk<'a> {
         }
         self.turns += 1;
         let only_terminal = self.turns == turns_max || self.calls.is_used_up();
-        let tools = part.toolbox().map(|toolbox| toolbox.offered(only_terminal)).unwrap_or_default();
+        let tools = part.toolbox().map(|toolbox| offers(toolbox, only_terminal)).unwrap_or_default();
         let must_call = !tools.is_empty() && (only_terminal || self.was_nudged);
         let Reply { message, finish, .. } = self.ask(&tools, must_call).await?;
         let Message::Assistant { text, refusal, .. } = &message else {
@@ -206,7 +206,7 @@ impl<'a> Talk<'a> {
     }
 
     /// Asks, within the budgets, and writes down how that went.
-    async fn ask(&mut self, tools: &[&'static Tool], must_call: bool) -> Result<Reply, Failed> {
+    async fn ask(&mut self, tools: &[Offer], must_call: bool) -> Result<Reply, Failed> {
         let Self { setting, record, pending, .. } = self;
         let said = record.said();
         let question = Question {
@@ -368,6 +368,11 @@ impl<'a> Talk<'a> {
             (Fallback::OverBudget, format!("the conversation would have grown past {RECORD_BYTES_MAX} bytes"))
         })
     }
+}
+
+/// What is on offer, with the words that are closed for this conversation only.
+fn offers(toolbox: &dyn Toolbox, only_terminal: bool) -> Vec<Offer> {
+    toolbox.offered(only_terminal).into_iter().map(|tool| Offer::new(tool, toolbox.schema(tool))).collect()
 }
 
 fn fallback_of(error: &CallError) -> Fallback {

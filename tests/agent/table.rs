@@ -252,9 +252,17 @@ async fn a_narrators_words_are_bounded_and_anything_else_is_none() {
 }
 
 #[tokio::test]
-async fn the_tools_that_there_are_are_offered_and_answer() {
-    let script = Script::of([call("submit", "{}"), call("abstain", r#"{"reason":"no_matching_telemetry"}"#)]);
-    let config = Config {
+async fn a_model_is_sent_only_the_actions_that_are_legal_now() {
+    let script = Script::of([call("abstain", "{}")]);
+    let agent = Agent::with_model(unreached(), Arc::clone(&script) as _, Arc::new(|| Timestamp::EPOCH)).unwrap();
+    agent.advise(ROLLOUT, &ServiceName::new("checkout"), Arc::new(brief()), Duration::from_millis(50)).await;
+    let put = &script.put()[0];
+    let at = put.tools.iter().position(|name| *name == "recommend").unwrap();
+    assert_eq!(put.schemas[at]["properties"]["action"]["enum"], serde_json::json!(["hold", "ask_person"]));
+}
+
+fn unreached() -> Config {
+    Config {
         flavour: Flavour::OpenAi,
         base_url: "http://127.0.0.1:9/v1".into(),
         model: "scripted".into(),
@@ -264,7 +272,13 @@ async fn the_tools_that_there_are_are_offered_and_answer() {
         price: None,
         limits: Limits::default(),
         budgets: Budgets::default(),
-    };
+    }
+}
+
+#[tokio::test]
+async fn the_tools_that_there_are_are_offered_and_answer() {
+    let script = Script::of([call("submit", "{}"), call("abstain", r#"{"reason":"no_matching_telemetry"}"#)]);
+    let config = unreached();
     let clock = Arc::new(|| Timestamp::EPOCH);
     let agent = Agent::with_model(config.clone(), Arc::clone(&script) as _, clock.clone()).unwrap();
     let planned = agent.plan(ROLLOUT, cache_change()).await;
