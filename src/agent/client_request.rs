@@ -231,6 +231,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::agent::model::Tries;
     use crate::{domain::ModelRole, tools::Tool};
 
     const DIALECT: Dialect = Dialect {
@@ -250,7 +251,14 @@ mod tests {
 
     fn body(messages: &[Message], tools: &[&'static Tool], must_call: bool, dialect: Dialect) -> Value {
         let tools: Vec<Offer> = tools.iter().map(|tool| Offer::plain(tool)).collect();
-        let question = Question { messages, tools: &tools, must_call, output_tokens_max: 9, cache_key: "shop" };
+        let question = Question {
+            messages,
+            tools: &tools,
+            must_call,
+            output_tokens_max: 9,
+            tries: &Tries::of(1),
+            cache_key: "shop",
+        };
         serde_json::from_str(request("m", &question, dialect).unwrap().body.get()).unwrap()
     }
 
@@ -269,13 +277,20 @@ mod tests {
     fn a_schema_that_a_conversation_narrows_is_what_is_sent_digested_and_reckoned() {
         let ask = |offer: Offer| {
             let tools = [offer];
-            let question =
-                Question { messages: &[], tools: &tools, must_call: true, output_tokens_max: 9, cache_key: "shop" };
+            let question = Question {
+                messages: &[],
+                tools: &tools,
+                must_call: true,
+                output_tokens_max: 9,
+                tries: &Tries::of(1),
+                cache_key: "shop",
+            };
             let sent: Value = serde_json::from_str(request("m", &question, DIALECT).unwrap().body.get()).unwrap();
             let most = crate::agent::Most::of(&question).input;
             (sent["tools"][0]["function"]["parameters"].clone(), question.canonical(), most)
         };
-        let narrow = json!({"type": "object", "properties": {"word": {"enum": ["hold"]}}, "required": ["word"]});
+        let narrow =
+            json!({"type": "object", "properties": {"word": {"enum": ["hold", "ask_person"]}}, "required": ["word"]});
         let (plain, narrowed) = (ask(Offer::plain(&END)), ask(Offer::new(&END, narrow.clone())));
         assert_eq!((plain.0, narrowed.0), (schema(), narrow));
         assert!(plain.1 != narrowed.1 && narrowed.1.contains("hold"));
@@ -326,8 +341,14 @@ mod tests {
         longer.push(Message::Tool { id: "a".into(), answer: "{}".into() });
         let bytes = |messages: &[Message]| {
             let tools = [Offer::plain(&LOOK), Offer::plain(&END)];
-            let question =
-                Question { messages, tools: &tools, must_call: true, output_tokens_max: 9, cache_key: "shop" };
+            let question = Question {
+                messages,
+                tools: &tools,
+                must_call: true,
+                output_tokens_max: 9,
+                tries: &Tries::of(1),
+                cache_key: "shop",
+            };
             request("m", &question, DIALECT).unwrap()
         };
         let (short, long) = (bytes(&first), bytes(&longer));

@@ -4,14 +4,14 @@
 //! why there is none ([`Fallback`]). Nothing is ever read out of prose, and a decision that is missing is missing: no word
 //! of a model is guessed at. A repair is an answer that is given back with the reason; there are few of them.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::{
-    budget::{Most, Run},
+    budget::{Most, Run, times},
     calls::{Calls, Leave, NOT_ALONE, is_terminal, refused},
     config::{Limits, Price},
     digest::sha256,
-    model::{Asked, CallError, Finish, Model, Offer, Question, Reply},
+    model::{Asked, CallError, Finish, Model, Offer, Question, Reply, Tries},
     parts::{Part, Shown},
     record::{CALLS_EACH_MAX, Full, RECORD_BYTES_MAX, Record},
 };
@@ -96,6 +96,7 @@ struct Pending {
     question: Digest,
     said: u32,
     most: Most,
+    tries: Arc<Tries>,
 }
 
 struct Talk<'a> {
@@ -214,11 +215,15 @@ impl<'a> Talk<'a> {
             tools,
             must_call,
             output_tokens_max: setting.rules.output_tokens_max,
+            tries: &Tries::of(setting.model.attempts_max()),
             cache_key: setting.cache_key,
         };
         let most = Most::of(&question);
-        let mut reservation = setting.run.reserve(most).map_err(|why| (Fallback::OverBudget, why.to_string()))?;
-        *pending = Some(Pending { question: sha256(question.canonical()), said, most });
+        let reserved = setting.run.reserve(most, question.tries.most());
+        let mut reservation = reserved.map_err(|why| (Fallback::OverBudget, why.to_string()))?;
+        let tries = reservation.tries();
+        let question = Question { tries: &tries, ..question };
+        *pending = Some(Pending { question: sha256(question.canonical()), said, most, tries: Arc::clone(&tries) });
         reservation.sent();
         let asked = setting.model.ask(question).await;
         let usage = reservation.settle(&asked);
@@ -248,7 +253,13 @@ impl<'a> Talk<'a> {
 
     /// Time is up while a question is on its way. What was set aside for it counts as spent: it has mostly been charged for.
     fn call_off(&mut self) {
-        let Some(Pending { question, said, most: Most { input, output } }) = self.pending.take() else { return };
+        let Some(Pending { question, said, most: Most { input, output }, tries }) = self.pending.take() else { return };
+        let each = Usage {
+            input_tokens: input,
+            cached_tokens: 0,
+            output_tokens: output,
+            micro_dollars: self.setting.price.map(|price| price.of(input, 0, output)),
+        };
         let why = CallError::Unavailable(Text::new("time was up before it had answered"));
         self.record.exchanged(Exchange {
             request: question.clone(),
@@ -256,13 +267,8 @@ impl<'a> Talk<'a> {
             said,
             finish: Text::default(),
             failure: Some(Text::new(why.to_string())),
-            attempts: 1,
-            usage: Usage {
-                input_tokens: input,
-                cached_tokens: 0,
-                output_tokens: output,
-                micro_dollars: self.setting.price.map(|price| price.of(input, 0, output)),
-            },
+            attempts: tries.charged(),
+            usage: times(each, tries.charged()),
             millis: u64::try_from(self.setting.rules.within.as_millis()).unwrap_or(u64::MAX),
         });
     }
