@@ -228,6 +228,19 @@ impl Ledger {
         }
     }
 
+    /// Counts what was used for a pull request before this process began, on whichever days.
+    pub fn seed_pull_request(&self, payer: &Payer, usage: &Usage) {
+        let amount = self.0.amount(usage);
+        let now = (self.0.clock)();
+        let mut books = self.books();
+        // Where there is no room for it, the day's budget holds.
+        if books.remember(payer, now).is_ok()
+            && let Some(pull) = books.pull_requests.get_mut(payer)
+        {
+            pull.account.spent = pull.account.spent.plus(amount);
+        }
+    }
+
     /// Opens a run for this pull request.
     pub fn run(&self, payer: Payer) -> Run {
         Run { ledger: self.clone(), payer, spent_tokens: 0 }
@@ -644,6 +657,16 @@ mod tests {
         assert_eq!(ledger.today().tokens, 69);
         assert_eq!(spend(&mut ledger.run(payer(1)), 32), Err(Limit::DayTokens));
         assert_eq!(spend(&mut ledger.run(payer(1)), 31), Ok(()));
+    }
+
+    #[test]
+    fn a_restart_goes_on_with_what_a_pull_request_has_used() {
+        let (ledger, _) = ledger(10_000, 100, 1_000);
+        ledger.seed_pull_request(&payer(1), &used(60, 10));
+        assert_eq!(ledger.today().tokens, 0, "days are counted apart");
+        assert_eq!(spend(&mut ledger.run(payer(1)), 31), Err(Limit::PullRequestTokens));
+        assert_eq!(spend(&mut ledger.run(payer(1)), 30), Ok(()));
+        assert_eq!(spend(&mut ledger.run(payer(2)), 100), Ok(()));
     }
 
     #[test]

@@ -271,6 +271,12 @@ impl Agent {
         self.inner.ledger.seed(used);
     }
 
+    /// Takes what was used for a pull request before this process began into its budget. To be called once for each, before
+    /// anything is asked.
+    pub fn seed_pull_request(&self, payer: &Payer, usage: &Usage) {
+        self.inner.ledger.seed_pull_request(payer, usage);
+    }
+
     /// What is spent and reserved today.
     pub fn today(&self) -> Spending {
         self.inner.ledger.today()
