@@ -243,6 +243,11 @@ pub fn admit(
     Admission { plan, rejections, mandatory }
 }
 
+/// The operator's checks of a change that touches these files, as they will stand in its plan.
+pub fn asked_of(bounds: &Bounds, touched: Touched<'_>) -> Vec<Check> {
+    mandatory(bounds, &path_rules::asked(&bounds.path_rules, touched).checks)
+}
+
 /// The operator's checks: those of every plan, then those of the rules, each once. Where two of them share a name, the
 /// later one gets another, since names are unique in a plan and neither may be lost.
 fn mandatory(bounds: &Bounds, of_rules: &[&Check]) -> Vec<Check> {
