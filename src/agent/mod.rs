@@ -14,6 +14,7 @@ mod client_answers;
 mod client_request;
 mod config;
 mod digest;
+mod masking;
 pub mod model;
 mod parts;
 mod prompts;
@@ -38,6 +39,7 @@ pub use capabilities::{Capabilities, Schemas};
 pub use client::{ANSWER_BYTES_MAX, Client};
 pub use client_request::OutputLimit;
 pub use config::{Budgets, Config, Flavour, Limits, Price};
+pub use masking::without_secrets;
 pub use parts::{Drafting, Toolboxes};
 pub use record::{CALLS_EACH_MAX, MESSAGE_BYTES_MAX, RECORD_BYTES_MAX};
 pub use replay::{Difference, Replay};
@@ -193,7 +195,7 @@ impl Agent {
     pub async fn plan(&self, rollout: RolloutId, context: Context) -> Planned {
         let Inner { made, prompts, cache, totals, planner, .. } = &*self.inner;
         self.remember(rollout, &context.service, &context.change);
-        let by_rules = heuristic_draft(&context.diff, &context.bounds.catalogue);
+        let by_rules = without_secrets(heuristic_draft(&context.diff, &context.bounds.catalogue));
         if needs_no_model(&context.change, &context.diff) {
             totals.with(|totals| totals.not_needed += 1);
             return Planned { draft: Ok(by_rules), conversation: None };
@@ -219,6 +221,7 @@ impl Agent {
         let draft = match (said.closed, toolbox) {
             (Ok(Closed::By(Ended::Submitted)), Some(toolbox)) => {
                 let draft = bounded_by_rules(toolbox.finish(), by_rules, uncovered, review.hides);
+                let draft = without_secrets(draft);
                 let model = Text::new(made.model.name());
                 let source = |is_cached| Source::Model { model: model.clone(), is_cached };
                 cache.put(key, Draft { source: source(true), ..draft.clone() }, (made.clock)());

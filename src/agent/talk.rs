@@ -243,7 +243,7 @@ impl<'a> Talk<'a> {
             question: pending.question,
             said: pending.said,
             finish: reply.as_ref().map(|reply| Text::new(reply.finish.word())).unwrap_or_default(),
-            failure: reply.as_ref().err().map(|error| Text::new(masked(&error.to_string()).text)),
+            failure: reply.as_ref().err().map(|error| Text::new(error.to_string())),
             attempts,
             usage,
             millis,
