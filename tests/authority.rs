@@ -418,6 +418,38 @@ fn advice_to_roll_back_counts_where_a_cited_check_leans_and_passes_the_rails() {
 }
 
 #[test]
+fn advice_to_roll_back_rests_on_a_check_that_may_decide() {
+    let run = |weight: Weight| {
+        let reply = Reply { after: 5, advice: Ok(advice(Action::RollBack, &[1])), twice: false };
+        let mut world = World::new(service(asks(ModelMay::Hold)), tie, Box::new(move |_| Some(reply.clone())));
+        world.checks = vec![Check { weight, ..proposed("errors on /pay", Aim::Guard) }];
+        world.go(MIN * 20);
+        world
+    };
+    assert_eq!(run(Weight::Critical).view().outcome, Some(Outcome::RolledBack));
+    let demoted = run(Weight::Advisory);
+    demoted.told("it does not count: no check that it cites leans against the new version");
+    assert_eq!(demoted.view().share, 500, "{}", demoted.timeline());
+}
+
+#[test]
+fn what_counts_as_leaning_is_shared_out_among_the_critical_checks() {
+    let briefed = |lean_alpha: f64, checks: Vec<Check>| {
+        let model = asks(ModelMay::Hold).map(|model| ModelPolicy { lean_alpha, ..model });
+        let mut world = World::new(service(model), tie, silent());
+        world.checks = checks;
+        world.go(MIN * 20);
+        world.briefs.remove(0)
+    };
+    let log_e_value = briefed(0.05, Vec::new()).checks[0].log_e_value;
+    let lean_alpha = (0.1 - log_e_value).exp();
+    let may_roll_back = |checks| briefed(lean_alpha, checks).legal.contains(&Action::RollBack);
+    let other = |weight| vec![Check { weight, ..proposed("errors on /pay", Aim::Guard) }];
+    assert!(may_roll_back(Vec::new()) && may_roll_back(other(Weight::Advisory)));
+    assert!(!may_roll_back(other(Weight::Critical)), "two chances to lean by chance");
+}
+
+#[test]
 fn advice_that_nothing_leans_to_or_that_cites_nothing_is_refused_and_told() {
     let refused = |policy: ServicePolicy, looks: fn(u64) -> Look, said: Advice, why: &str| {
         let reply = Reply { after: 1, advice: Ok(said), twice: false };

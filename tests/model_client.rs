@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use tollgate::{
     agent::{
         ANSWER_BYTES_MAX, Budgets, Client, Config, FAILURES_MAX, Flavour, Limits, PAUSE_FIRST, Price,
-        model::{Asked, CallError, Finish, Model, Question, Reply},
+        model::{Asked, CallError, Finish, Model, Offer, Question, Reply, Tries},
     },
     domain::{Message, ModelRole, ToolCall},
     tools::Tool,
@@ -59,12 +59,17 @@ fn conversation() -> Vec<Message> {
 }
 
 async fn ask(client: &Client) -> Asked {
+    ask_with(client, &Tries::of(3)).await
+}
+
+async fn ask_with(client: &Client, tries: &Tries) -> Asked {
     let messages = conversation();
     let question = Question {
         messages: &messages,
-        tools: &[&LOOK, &END],
+        tools: &[Offer::plain(&LOOK), Offer::plain(&END)],
         must_call: true,
         output_tokens_max: 500,
+        tries,
         cache_key: "shop/planner",
     };
     let asked = client.ask(question).await;
@@ -156,6 +161,16 @@ async fn what_may_pass_is_tried_again_and_no_more_often_than_allowed() {
     assert_eq!((words(asked.reply.as_ref().unwrap()), asked.attempts, times), (Some("back"), 3, 3));
     let (asked, times) = asked_once([down(), down(), down(), Script::text("too late")]).await;
     assert_eq!((failure(&asked).0, asked.attempts, asked.unanswered, times), ("unavailable", 3, 0, 3));
+}
+
+#[tokio::test]
+async fn no_more_attempts_are_made_than_are_paid_for_and_each_is_counted() {
+    for (most, made) in [(1, 1), (2, 2), (9, 3)] {
+        let server = ModelServer::start((0..9).map(|_| Script::new(503, "down"))).await;
+        let tries = Tries::of(most);
+        let asked = ask_with(&Client::new(config(server.base_url())).unwrap(), &tries).await;
+        assert_eq!((asked.attempts, server.seen().len(), tries.charged()), (made, made as usize, made));
+    }
 }
 
 #[tokio::test]

@@ -24,7 +24,8 @@ use tollgate::{
         PathClass, Person, Reading, Risk, Selector, ServiceName, Share, Sli, Split, Tally, Text, Timestamp, ToolCall,
         TouchKind, Verdict, WayBack, Weight,
     },
-    plan::{Bounds, Draft, Reason, Source, Standing, Touched, Trial, admit},
+    forge::diff,
+    plan::{Bounds, Draft, PathRule, Reason, Source, Standing, Touched, Trial, admit},
     telemetry::{Answer, Ask, Catalogued, Past, PastAsk, Provider},
     tools::{
         ANSWER_BYTES_MAX, ARGUMENTS_BYTES_MAX, Advising, Context, Ended, Outcome, Planning, Review, ReviewFile, Status,
@@ -41,6 +42,7 @@ struct Scripted {
     metrics: Vec<Metric>,
     has_index: bool,
     asked: Mutex<Vec<Sli>>,
+    splits: Mutex<Vec<Split>>,
 }
 
 fn metric(name: &str, kind: MetricKind, labels: &[(&str, &[&str])]) -> Metric {
@@ -72,7 +74,7 @@ fn metrics() -> Vec<Metric> {
 
 impl Scripted {
     fn new() -> Arc<Self> {
-        Arc::new(Self { metrics: metrics(), has_index: true, asked: Mutex::default() })
+        Arc::new(Self { metrics: metrics(), has_index: true, asked: Mutex::default(), splits: Mutex::default() })
     }
 
     fn past(sli: &Sli) -> Past {
@@ -130,6 +132,7 @@ impl Provider for Scripted {
 
     fn history(&self, ask: PastAsk) -> BoxFuture<'_, Result<Past, Absence>> {
         self.asked.lock().unwrap().push(ask.sli.clone());
+        self.splits.lock().unwrap().push(ask.split.clone());
         std::future::ready(Ok(Self::past(&ask.sli))).boxed()
     }
 }
@@ -599,12 +602,49 @@ fn a_profile_tells_rates_quantiles_and_whether_yesterday_is_known() {
 
 #[test]
 fn without_an_index_configured_slis_can_be_checked_all_the_same() {
-    let source = Arc::new(Scripted { metrics: Vec::new(), has_index: false, asked: Mutex::default() });
+    let source =
+        Arc::new(Scripted { metrics: Vec::new(), has_index: false, asked: Mutex::default(), splits: Mutex::default() });
     let mut planning = Planning::new(context(bounds(), source), Arc::new(review()));
     let hits = call(&mut planning, "search_metrics", &json!({"text": "", "kind": "any", "limit": 5}));
     assert_eq!(reason(&hits), (Status::NoData, "no_index", false));
     let added = call(&mut planning, "add_ratio_check", &form("add_ratio_check", "x", &json!({})));
     assert_eq!(added.envelope.status, Status::Ok, "{added:?}");
+}
+
+#[test]
+fn what_a_check_could_see_is_reckoned_beside_all_that_will_stand_in_the_plan() {
+    let smallest = |bounds: Bounds, diff: Diff| {
+        let mut context = context(bounds, Scripted::new());
+        let mut change = (*context.change).clone();
+        change.files_cut = true;
+        (context.change, context.diff) = (Arc::new(change), Arc::new(diff));
+        let mut planning = Planning::new(context, Arc::new(review()));
+        let added = call(&mut planning, "add_ratio_check", &form("add_ratio_check", "errors of /pay", &json!({})));
+        added.envelope.data["power"][1]["smallest_ratio_seen"].as_f64().unwrap()
+    };
+    let free = Bounds { mandatory: Vec::new(), ..bounds() };
+    let plain = smallest(free.clone(), Diff::default());
+    let rule = PathRule { paths: vec!["**".into()], risk: Risk::Low, checks: bounds().mandatory };
+    let asked = smallest(Bounds { path_rules: vec![rule], ..free.clone() }, Diff::default());
+    assert!(asked > plain, "half of the weight is the path rule's: {asked} {plain}");
+    let handlers = diff::read(include_bytes!("diffs/axum_handler.diff"), &diff::LIMITS).unwrap();
+    let guarded = smallest(free, handlers);
+    assert!(guarded > plain, "plain rules guard its routes: {guarded} {plain}");
+}
+
+#[test]
+fn the_past_of_an_sli_is_asked_for_once_for_each_way_that_it_is_split() {
+    let source = Scripted::new();
+    let mut bounds = bounds();
+    bounds.catalogue.entries[2].segment_label = Some("route".into());
+    let mut planning = Planning::new(context(bounds, source.clone()), Arc::new(review()));
+    let seen = json!({"metric": "cache_misses_total", "matchers": []});
+    for _ in 0..2 {
+        call(&mut planning, "get_metric_profile", &seen);
+    }
+    call(&mut planning, "add_events_check", &form("add_events_check", "misses", &json!({})));
+    let splits = source.splits.lock().unwrap().clone();
+    assert_eq!(splits, [Split::default(), Split { segments: Some("route".into()), tenants: None }]);
 }
 
 #[test]

@@ -1,10 +1,11 @@
 //! What may be spent: for a run, for a pull request, for a day by UTC, in tokens and in money, enforced outside the loop.
 //!
 //! Before each call the most that it can use is reserved; after it, what it did use is settled. A reservation counts as
-//! spent until then, so runs side by side cannot together go where none of them could go alone.
+//! spent until then, so runs side by side cannot together go where none of them could go alone. It covers every attempt
+//! that may be charged for: where the budgets have no room for all that a client would make, fewer are made.
 //!
 //! A reservation that is dropped before the call was sent is given back. One that is dropped after it was sent is settled
-//! at the reserved amount: a run that is cut off has mostly been charged for, and a budget that is told too much ends in a
+//! at the most of each attempt that was begun: a run that is cut off has mostly been charged for, and a budget that is told too much ends in a
 //! heuristic plan, one that is told too little in a bill. An attempt that was sent and not wholly answered counts the same
 //! way, once each, beside what the answer used; one that was answered with an error was not charged for.
 //!
@@ -21,7 +22,7 @@ use std::{
 
 use super::{
     Budgets, Limits, Price,
-    model::{Asked, CallError, Question},
+    model::{Asked, CallError, Question, Tries},
 };
 use crate::domain::{Message, Repository, ServiceName, Timestamp, Usage};
 
@@ -32,6 +33,8 @@ const PULL_REQUEST_KEPT: Duration = Duration::from_secs(14 * DAY_SECONDS);
 const DAY_SECONDS: u64 = 86_400;
 const DAY_MILLIS: u64 = DAY_SECONDS * 1_000;
 
+/// Most attempts at one call that are set aside for, whatever a client would make.
+const ATTEMPTS_MAX: u32 = 100;
 /// Bytes that make a token at least, as they are reserved: half of what is usual for text and code.
 const BYTES_A_TOKEN: u64 = 2;
 /// What the form of one message or tool costs besides its words.
@@ -70,7 +73,7 @@ impl Most {
             }
             Message::Tool { id, answer } => id.len() + answer.len(),
         });
-        let offered = question.tools.iter().map(|tool| tool.sheet.len() + (tool.schema)().to_string().len());
+        let offered = question.tools.iter().map(|tool| tool.sheet.len() + tool.schema.to_string().len());
         let input = said.chain(offered).fold(0_u64, |sum, bytes| {
             let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
             sum.saturating_add(bytes.div_ceil(BYTES_A_TOKEN)).saturating_add(TOKENS_A_MESSAGE)
@@ -225,6 +228,19 @@ impl Ledger {
         }
     }
 
+    /// Counts what was used for a pull request before this process began, on whichever days.
+    pub fn seed_pull_request(&self, payer: &Payer, usage: &Usage) {
+        let amount = self.0.amount(usage);
+        let now = (self.0.clock)();
+        let mut books = self.books();
+        // Where there is no room for it, the day's budget holds.
+        if books.remember(payer, now).is_ok()
+            && let Some(pull) = books.pull_requests.get_mut(payer)
+        {
+            pull.account.spent = pull.account.spent.plus(amount);
+        }
+    }
+
     /// Opens a run for this pull request.
     pub fn run(&self, payer: Payer) -> Run {
         Run { ledger: self.clone(), payer, spent_tokens: 0 }
@@ -286,10 +302,23 @@ pub struct Run {
 }
 
 impl Run {
-    /// Reserves the most that a call can use, or says which limit stands in the way. Nothing is taken then.
-    pub fn reserve(&mut self, most: Most) -> Result<Reservation<'_>, Exhausted> {
+    /// Reserves the most that each of so many attempts at a call can use; where there is no room for all of them, for as
+    /// many as there is. Without room for one it says which limit stands in the way, and nothing is taken.
+    pub fn reserve(&mut self, most: Most, attempts_max: u32) -> Result<Reservation<'_>, Exhausted> {
+        let each = self.ledger.0.most(most);
+        let mut attempts = attempts_max.clamp(1, ATTEMPTS_MAX);
+        while attempts > 1 && self.set_aside(times(each, attempts)).is_err() {
+            attempts -= 1;
+        }
+        if attempts == 1 {
+            self.set_aside(each)?;
+        }
+        let tries = Arc::new(Tries::of(attempts));
+        Ok(Reservation { run: self, each, tries, is_sent: false, is_settled: false })
+    }
+
+    fn set_aside(&self, reserved: Usage) -> Result<(), Exhausted> {
         let shared = &*self.ledger.0;
-        let reserved = shared.most(most);
         let asked = shared.amount(&reserved);
         let now = (shared.clock)();
         let mut books = self.ledger.books();
@@ -325,8 +354,7 @@ impl Run {
             pull.open += 1;
         }
         books.today.reserved = books.today.reserved.plus(asked);
-        drop(books);
-        Ok(Reservation { run: self, reserved, is_sent: false, is_settled: false })
+        Ok(())
     }
 
     /// Tokens that this run has spent.
@@ -360,13 +388,21 @@ impl Books {
 #[must_use = "dropping it gives the budget back"]
 pub struct Reservation<'a> {
     run: &'a mut Run,
-    reserved: Usage,
+    /// The most of one attempt.
+    each: Usage,
+    tries: Arc<Tries>,
     is_sent: bool,
     is_settled: bool,
 }
 
 impl Reservation<'_> {
-    /// Says that the call is about to be sent. Dropped from now on, it is settled at the reserved amount.
+    /// The attempts that it covers.
+    pub fn tries(&self) -> Arc<Tries> {
+        Arc::clone(&self.tries)
+    }
+
+    /// Says that the call is about to be sent. Dropped from now on, it is settled at the most of each attempt that was
+    /// begun.
     pub fn sent(&mut self) {
         self.is_sent = true;
     }
@@ -374,14 +410,15 @@ impl Reservation<'_> {
     /// Settles by what came of the call, and returns what was put down for it: what the answer used, and the reserved
     /// amount for each attempt that may have been charged for without an answer that can be read.
     pub fn settle(mut self, asked: &Asked) -> Usage {
-        let none = Usage { micro_dollars: self.reserved.micro_dollars.map(|_| 0), ..Usage::default() };
+        let none = times(self.each, 0);
         let (answered, unread) = match &asked.reply {
             Ok(reply) => (reply.usage, 0),
             Err(CallError::Malformed(_)) => (none, 1),
             Err(CallError::Unavailable(_) | CallError::Rejected(_)) => (none, 0),
         };
         let guessed = asked.unanswered.saturating_add(unread);
-        let used = (0..guessed).fold(answered, |used, _| used.plus(self.reserved));
+        // What was not guessed has the price that its server gave.
+        let used = if guessed == 0 { answered } else { answered.plus(times(self.each, guessed)) };
         self.close(used);
         used
     }
@@ -389,7 +426,7 @@ impl Reservation<'_> {
     fn close(&mut self, used: Usage) {
         self.is_settled = true;
         let shared = self.run.ledger.0.clone();
-        let (spent, reserved) = (shared.amount(&used), shared.amount(&self.reserved));
+        let (spent, reserved) = (shared.amount(&used), shared.amount(&times(self.each, self.tries.most())));
         let now = (shared.clock)();
         let mut books = self.run.ledger.books();
         books.today.reserved = books.today.reserved.minus(reserved);
@@ -408,8 +445,19 @@ impl Reservation<'_> {
 impl Drop for Reservation<'_> {
     fn drop(&mut self) {
         if !self.is_settled {
-            self.close(if self.is_sent { self.reserved } else { Usage::default() });
+            self.close(times(self.each, if self.is_sent { self.tries.charged() } else { 0 }));
         }
+    }
+}
+
+/// So many times what one attempt can use.
+pub(super) fn times(each: Usage, attempts: u32) -> Usage {
+    let times = |amount: u64| amount.saturating_mul(u64::from(attempts));
+    Usage {
+        input_tokens: times(each.input_tokens),
+        cached_tokens: times(each.cached_tokens),
+        output_tokens: times(each.output_tokens),
+        micro_dollars: each.micro_dollars.map(times),
     }
 }
 
@@ -468,7 +516,7 @@ mod tests {
     }
 
     fn spend(run: &mut Run, tokens: u64) -> Result<(), Limit> {
-        let reservation = run.reserve(most(tokens, 0)).map_err(|exhausted| exhausted.limit)?;
+        let reservation = run.reserve(most(tokens, 0), 1).map_err(|exhausted| exhausted.limit)?;
         reservation.settle(&asked(Ok(used(tokens, 0)), 0));
         Ok(())
     }
@@ -486,7 +534,7 @@ mod tests {
             assert_eq!(spend(&mut run, 41), Err(limit));
             assert_eq!(spend(&mut run, 40), Ok(()), "a refusal takes nothing");
             assert_eq!(spend(&mut run, 1), Err(limit));
-            let words = run.reserve(most(1, 0)).err().unwrap().to_string();
+            let words = run.reserve(most(1, 0), 1).err().unwrap().to_string();
             assert!(words.contains(limit.as_str()) && words.contains("of 100"), "{words}");
         }
     }
@@ -502,22 +550,22 @@ mod tests {
         let clock = Arc::new(|| Timestamp::from_millis(NOON));
         let ledger = Ledger::new(Limits::default(), budgets, Some(price), clock);
         let mut first = ledger.run(payer(1));
-        assert_eq!(first.reserve(most(0, 26)).err().unwrap().limit, Limit::PullRequestMicroDollars);
-        let reservation = first.reserve(most(20, 20)).unwrap();
+        assert_eq!(first.reserve(most(0, 26), 1).err().unwrap().limit, Limit::PullRequestMicroDollars);
+        let reservation = first.reserve(most(20, 20), 1).unwrap();
         let cached = Usage { cached_tokens: 20, micro_dollars: Some(90), ..used(20, 20) };
         assert_eq!(reservation.settle(&asked(Ok(cached), 0)), cached);
         assert_eq!(ledger.today().micro_dollars, 90);
-        assert_eq!(ledger.run(payer(2)).reserve(most(61, 0)).err().unwrap().limit, Limit::DayMicroDollars);
-        assert!(ledger.run(payer(2)).reserve(most(60, 0)).is_ok());
+        assert_eq!(ledger.run(payer(2)).reserve(most(61, 0), 1).err().unwrap().limit, Limit::DayMicroDollars);
+        assert!(ledger.run(payer(2)).reserve(most(60, 0), 1).is_ok());
     }
 
     #[test]
     fn a_reservation_that_is_dropped_unsent_is_given_back_and_one_that_was_sent_is_not() {
         let (ledger, _) = ledger(1_000, 1_000, 1_000);
         let mut run = ledger.run(payer(1));
-        drop(run.reserve(most(300, 100)).unwrap());
+        drop(run.reserve(most(300, 100), 1).unwrap());
         assert_eq!(ledger.today().tokens, 0);
-        let mut reservation = run.reserve(most(300, 100)).unwrap();
+        let mut reservation = run.reserve(most(300, 100), 1).unwrap();
         reservation.sent();
         drop(reservation);
         let today = ledger.today();
@@ -537,11 +585,38 @@ mod tests {
         ] {
             let (ledger, _) = ledger(1_000, 1_000, 1_000);
             let mut run = ledger.run(payer(1));
-            let mut reservation = run.reserve(most(30, 10)).unwrap();
+            let mut reservation = run.reserve(most(30, 10), 1).unwrap();
             reservation.sent();
             let down = reservation.settle(&asked(reply.clone(), unanswered));
             assert_eq!(down.input_tokens + down.output_tokens, tokens, "{reply:?} {unanswered}");
             assert_eq!(ledger.today().tokens, tokens);
+        }
+    }
+
+    #[test]
+    fn every_attempt_that_may_be_charged_for_is_reserved_and_no_more_are_made_than_there_is_room_for() {
+        let (ledger, _) = ledger(1_000, 100, 1_000);
+        let mut run = ledger.run(payer(1));
+        let reservation = run.reserve(most(30, 10), 3).unwrap();
+        assert_eq!((reservation.tries().most(), ledger.today().tokens_reserved), (2, 80));
+        // Both timed out after they had been sent.
+        reservation.settle(&asked(Err(CallError::Unavailable(Text::new("x"))), 2));
+        assert_eq!((ledger.today().tokens, ledger.today().tokens_reserved), (80, 0));
+        assert_eq!(run.reserve(most(30, 10), 3).err().unwrap().limit, Limit::PullRequestTokens);
+        assert_eq!(run.reserve(most(20, 0), 3).unwrap().tries().most(), 1, "there is room for one");
+    }
+
+    #[test]
+    fn a_reservation_that_is_dropped_counts_the_attempts_that_were_begun() {
+        for (begun, tokens) in [(0, 40), (1, 40), (2, 80), (9, 120)] {
+            let (ledger, _) = ledger(1_000, 1_000, 1_000);
+            let mut run = ledger.run(payer(1));
+            let mut reservation = run.reserve(most(30, 10), 3).unwrap();
+            let tries = reservation.tries();
+            reservation.sent();
+            (0..begun).for_each(|_| tries.begin());
+            drop(reservation);
+            assert_eq!((ledger.today().tokens, ledger.today().tokens_reserved), (tokens, 0), "{begun} begun");
         }
     }
 
@@ -567,7 +642,7 @@ mod tests {
     fn a_call_over_midnight_is_counted_on_the_day_it_ends() {
         let (ledger, now) = ledger(10_000, 10_000, 100);
         let mut run = ledger.run(payer(1));
-        let reservation = run.reserve(most(80, 0)).unwrap();
+        let reservation = run.reserve(most(80, 0), 1).unwrap();
         now.store(NOON + DAY_MILLIS, Ordering::Relaxed);
         assert_eq!(spend(&mut ledger.run(payer(2)), 21), Err(Limit::DayTokens));
         reservation.settle(&asked(Ok(used(70, 0)), 0));
@@ -585,6 +660,16 @@ mod tests {
     }
 
     #[test]
+    fn a_restart_goes_on_with_what_a_pull_request_has_used() {
+        let (ledger, _) = ledger(10_000, 100, 1_000);
+        ledger.seed_pull_request(&payer(1), &used(60, 10));
+        assert_eq!(ledger.today().tokens, 0, "days are counted apart");
+        assert_eq!(spend(&mut ledger.run(payer(1)), 31), Err(Limit::PullRequestTokens));
+        assert_eq!(spend(&mut ledger.run(payer(1)), 30), Ok(()));
+        assert_eq!(spend(&mut ledger.run(payer(2)), 100), Ok(()));
+    }
+
+    #[test]
     fn no_more_pull_requests_are_remembered_than_allowed_and_the_quiet_ones_go_first() {
         let (ledger, now) = ledger(10_000, 100, u64::MAX);
         let most_of_them = u64::try_from(PULL_REQUESTS_MAX).unwrap();
@@ -593,7 +678,7 @@ mod tests {
             spend(&mut ledger.run(payer(n)), 100).unwrap();
         }
         now.fetch_add(1, Ordering::Relaxed);
-        drop(ledger.run(payer(most_of_them)).reserve(most(1, 0)).unwrap());
+        drop(ledger.run(payer(most_of_them)).reserve(most(1, 0), 1).unwrap());
         assert_eq!(ledger.today().pull_requests, PULL_REQUESTS_MAX);
         assert_eq!(spend(&mut ledger.run(payer(1)), 1), Err(Limit::PullRequestTokens), "remembered");
         assert_eq!(spend(&mut ledger.run(payer(0)), 1), Ok(()), "forgotten");
@@ -606,18 +691,24 @@ mod tests {
         let (ledger, _) = ledger(10_000, 100, u64::MAX);
         let all = 0..u64::try_from(PULL_REQUESTS_MAX).unwrap();
         let mut runs: Vec<Run> = all.map(|n| ledger.run(payer(n))).collect();
-        let open: Vec<_> = runs.iter_mut().map(|run| run.reserve(most(1, 0)).unwrap()).collect();
+        let open: Vec<_> = runs.iter_mut().map(|run| run.reserve(most(1, 0), 1).unwrap()).collect();
         let mut late = ledger.run(payer(1_000_000));
-        assert_eq!(late.reserve(most(1, 0)).err().unwrap().limit, Limit::PullRequests);
+        assert_eq!(late.reserve(most(1, 0), 1).err().unwrap().limit, Limit::PullRequests);
         drop(open);
-        assert!(late.reserve(most(1, 0)).is_ok());
+        assert!(late.reserve(most(1, 0), 1).is_ok());
     }
 
     #[test]
     fn the_most_of_a_question_is_more_than_its_words() {
         let messages = [Message::User("x".repeat(1_000)), Message::Tool { id: "a".into(), answer: "y".repeat(9) }];
-        let question =
-            Question { messages: &messages, tools: &[], must_call: false, output_tokens_max: 7, cache_key: "k" };
+        let question = Question {
+            messages: &messages,
+            tools: &[],
+            must_call: false,
+            output_tokens_max: 7,
+            tries: &Tries::of(1),
+            cache_key: "k",
+        };
         assert_eq!(Most::of(&question), most(500 + 5 + 2 * TOKENS_A_MESSAGE, 7));
     }
 
@@ -638,7 +729,7 @@ mod tests {
                     scope.spawn(move || {
                         let mut run = ledger.run(payer(n as u64 % 3));
                         for &(tokens, tenths, end) in calls {
-                            let Ok(mut reservation) = run.reserve(most(tokens, 0)) else { continue };
+                            let Ok(mut reservation) = run.reserve(most(tokens, 0), 1) else { continue };
                             let seen = ledger.today();
                             assert!(seen.tokens + seen.tokens_reserved <= day);
                             thread::yield_now();
@@ -677,7 +768,7 @@ mod tests {
             let mut sum = 0;
             for (tokens, used_tokens) in calls {
                 let before = sum;
-                match run.reserve(most(tokens, 0)) {
+                match run.reserve(most(tokens, 0), 1) {
                     Ok(reservation) => {
                         prop_assert!(before + tokens <= 500);
                         reservation.settle(&asked(Ok(used(used_tokens, 0)), 0));

@@ -10,7 +10,7 @@ use super::{
     client::Heard,
     client_answers::{Answer, Setback},
     client_request::OutputLimit,
-    model::{CallError, Question},
+    model::{CallError, Model as _, Offer, Question, Tries},
 };
 use crate::{
     domain::{Message, ModelRole, Text, ToolCall, Usage},
@@ -101,9 +101,10 @@ impl Client {
         let messages = [Message::User(words.to_owned())];
         let question = Question {
             messages: &messages,
-            tools: &[&SAY],
+            tools: &[Offer::plain(&SAY)],
             must_call,
             output_tokens_max: OUTPUT_TOKENS_MAX,
+            tries: &Tries::of(self.attempts_max()),
             cache_key: "tollgate-probe",
         };
         let Heard { answer, request_bytes, .. } = self.hear(&question, self.attempts_max()).await;

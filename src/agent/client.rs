@@ -178,6 +178,7 @@ impl Client {
     /// Asks with at most so many attempts, and besides once for each parameter that the server turns out not to take.
     pub(super) async fn hear(&self, question: &Question<'_>, attempts_max: u32) -> Heard {
         let began = Instant::now();
+        let attempts_max = attempts_max.min(question.tries.most());
         let within = self.config.timeout.saturating_mul(attempts_max);
         let (attempts, unanswered) = (AtomicU32::new(0), AtomicU32::new(0));
         let mut dialect = *self.dialect();
@@ -195,6 +196,7 @@ impl Client {
             let left = attempts_max.saturating_sub(attempts.load(Ordering::Relaxed).saturating_sub(changes)).max(1);
             let answer = retry::attempt(left, within.saturating_sub(began.elapsed()), || {
                 attempts.fetch_add(1, Ordering::Relaxed);
+                question.tries.begin();
                 self.once(&request, question.messages, &unanswered)
             })
             .await;
@@ -268,7 +270,7 @@ impl Client {
             Ok(pass) => pass,
             Err(left) => return self.refused(&question, left),
         };
-        let heard = self.hear(&question, if pass.is_trial() { 1 } else { self.config.attempts_max.max(1) }).await;
+        let heard = self.hear(&question, if pass.is_trial() { 1 } else { self.attempts_max() }).await;
         let reply = match heard.answer {
             Ok(answer) => Ok(Reply {
                 usage: self.usage(answer.counted, heard.request_bytes, &answer.message),
@@ -309,15 +311,15 @@ impl Client {
             millis: 0,
         }
     }
-
-    pub(super) fn attempts_max(&self) -> u32 {
-        self.config.attempts_max.max(1)
-    }
 }
 
 impl Model for Client {
     fn name(&self) -> &str {
         &self.config.model
+    }
+
+    fn attempts_max(&self) -> u32 {
+        self.config.attempts_max.max(1)
     }
 
     fn ask<'a>(&'a self, question: Question<'a>) -> BoxFuture<'a, Asked> {

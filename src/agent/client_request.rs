@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde_json::{Value, value::RawValue};
 use sha2::{Digest as _, Sha256};
 
-use super::model::Question;
+use super::model::{Offer, Question};
 use crate::domain::{Digest, Message, ToolCall};
 
 /// Longest name of a tool that servers take back in a conversation.
@@ -108,7 +108,7 @@ struct Body<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     prompt_cache_key: Option<&'a str>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    tools: Vec<Offered>,
+    tools: Vec<Offered<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tool_choice: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -117,18 +117,18 @@ struct Body<'a> {
 }
 
 #[derive(Serialize)]
-struct Offered {
+struct Offered<'a> {
     r#type: &'static str,
-    function: Function,
+    function: Function<'a>,
 }
 
 #[derive(Serialize)]
-struct Function {
+struct Function<'a> {
     name: &'static str,
     description: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     strict: Option<bool>,
-    parameters: Value,
+    parameters: &'a Value,
 }
 
 #[derive(Serialize)]
@@ -178,13 +178,9 @@ pub(super) fn request(model: &str, question: &Question<'_>, dialect: Dialect) ->
     Ok(Request { body: RawValue::from_string(text)?, digest })
 }
 
-fn offered(tool: &crate::tools::Tool, strict: bool) -> Offered {
-    let function = Function {
-        name: tool.name,
-        description: tool.sheet,
-        strict: strict.then_some(true),
-        parameters: (tool.schema)(),
-    };
+fn offered(tool: &Offer, strict: bool) -> Offered<'_> {
+    let function =
+        Function { name: tool.name, description: tool.sheet, strict: strict.then_some(true), parameters: &tool.schema };
     Offered { r#type: "function", function }
 }
 
@@ -235,6 +231,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::agent::model::Tries;
     use crate::{domain::ModelRole, tools::Tool};
 
     const DIALECT: Dialect = Dialect {
@@ -253,7 +250,15 @@ mod tests {
     static END: Tool = Tool { name: "end", role: ModelRole::Planner, is_terminal: true, sheet: "Ends.", schema };
 
     fn body(messages: &[Message], tools: &[&'static Tool], must_call: bool, dialect: Dialect) -> Value {
-        let question = Question { messages, tools, must_call, output_tokens_max: 9, cache_key: "shop" };
+        let tools: Vec<Offer> = tools.iter().map(|tool| Offer::plain(tool)).collect();
+        let question = Question {
+            messages,
+            tools: &tools,
+            must_call,
+            output_tokens_max: 9,
+            tries: &Tries::of(1),
+            cache_key: "shop",
+        };
         serde_json::from_str(request("m", &question, dialect).unwrap().body.get()).unwrap()
     }
 
@@ -266,6 +271,30 @@ mod tests {
         assert_eq!(body(&[], &[&LOOK], false, DIALECT)["tool_choice"], "auto");
         assert_eq!(body(&[], &[&LOOK], true, DIALECT)["tool_choice"], "required");
         assert_eq!(body(&[], &[&LOOK], true, DIALECT)["tools"][0]["function"]["strict"], true);
+    }
+
+    #[test]
+    fn a_schema_that_a_conversation_narrows_is_what_is_sent_digested_and_reckoned() {
+        let ask = |offer: Offer| {
+            let tools = [offer];
+            let question = Question {
+                messages: &[],
+                tools: &tools,
+                must_call: true,
+                output_tokens_max: 9,
+                tries: &Tries::of(1),
+                cache_key: "shop",
+            };
+            let sent: Value = serde_json::from_str(request("m", &question, DIALECT).unwrap().body.get()).unwrap();
+            let most = crate::agent::Most::of(&question).input;
+            (sent["tools"][0]["function"]["parameters"].clone(), question.canonical(), most)
+        };
+        let narrow =
+            json!({"type": "object", "properties": {"word": {"enum": ["hold", "ask_person"]}}, "required": ["word"]});
+        let (plain, narrowed) = (ask(Offer::plain(&END)), ask(Offer::new(&END, narrow.clone())));
+        assert_eq!((plain.0, narrowed.0), (schema(), narrow));
+        assert!(plain.1 != narrowed.1 && narrowed.1.contains("hold"));
+        assert_ne!(plain.2, narrowed.2);
     }
 
     #[test]
@@ -311,8 +340,15 @@ mod tests {
         longer.push(Message::Assistant { text: Some("hm".into()), refusal: None, calls: vec![call] });
         longer.push(Message::Tool { id: "a".into(), answer: "{}".into() });
         let bytes = |messages: &[Message]| {
-            let question =
-                Question { messages, tools: &[&LOOK, &END], must_call: true, output_tokens_max: 9, cache_key: "shop" };
+            let tools = [Offer::plain(&LOOK), Offer::plain(&END)];
+            let question = Question {
+                messages,
+                tools: &tools,
+                must_call: true,
+                output_tokens_max: 9,
+                tries: &Tries::of(1),
+                cache_key: "shop",
+            };
             request("m", &question, DIALECT).unwrap()
         };
         let (short, long) = (bytes(&first), bytes(&longer));

@@ -14,6 +14,7 @@ mod client_answers;
 mod client_request;
 mod config;
 mod digest;
+mod masking;
 pub mod model;
 mod parts;
 mod prompts;
@@ -38,6 +39,7 @@ pub use capabilities::{Capabilities, Schemas};
 pub use client::{ANSWER_BYTES_MAX, Client};
 pub use client_request::OutputLimit;
 pub use config::{Budgets, Config, Flavour, Limits, Price};
+pub use masking::without_secrets;
 pub use parts::{Drafting, Toolboxes};
 pub use record::{CALLS_EACH_MAX, MESSAGE_BYTES_MAX, RECORD_BYTES_MAX};
 pub use replay::{Difference, Replay};
@@ -54,8 +56,8 @@ use self::{
 };
 use crate::{
     domain::{
-        Advice, Brief, Change, Conversation, Diff, Digest, ModelRole, PathClass, Prose, Repository, Risk, RolloutId,
-        ServiceName, Story, Text, Timestamp, Usage,
+        Advice, Brief, Change, Check, Conversation, Diff, Digest, ModelRole, Origin, PathClass, Prose, Repository,
+        Risk, RolloutId, ServiceName, Story, Text, Timestamp, Usage,
     },
     plan::{Draft, Fallback, Source, heuristic_draft, path_class},
     tools::{Context, Ended, Review},
@@ -193,7 +195,7 @@ impl Agent {
     pub async fn plan(&self, rollout: RolloutId, context: Context) -> Planned {
         let Inner { made, prompts, cache, totals, planner, .. } = &*self.inner;
         self.remember(rollout, &context.service, &context.change);
-        let by_rules = heuristic_draft(&context.diff, &context.bounds.catalogue);
+        let by_rules = without_secrets(heuristic_draft(&context.diff, &context.bounds.catalogue));
         if needs_no_model(&context.change, &context.diff) {
             totals.with(|totals| totals.not_needed += 1);
             return Planned { draft: Ok(by_rules), conversation: None };
@@ -219,6 +221,7 @@ impl Agent {
         let draft = match (said.closed, toolbox) {
             (Ok(Closed::By(Ended::Submitted)), Some(toolbox)) => {
                 let draft = bounded_by_rules(toolbox.finish(), by_rules, uncovered, review.hides);
+                let draft = without_secrets(draft);
                 let model = Text::new(made.model.name());
                 let source = |is_cached| Source::Model { model: model.clone(), is_cached };
                 cache.put(key, Draft { source: source(true), ..draft.clone() }, (made.clock)());
@@ -269,6 +272,12 @@ impl Agent {
     /// anything is asked.
     pub fn seed_spent(&self, used: &[(Timestamp, Usage)]) {
         self.inner.ledger.seed(used);
+    }
+
+    /// Takes what was used for a pull request before this process began into its budget. To be called once for each, before
+    /// anything is asked.
+    pub fn seed_pull_request(&self, payer: &Payer, usage: &Usage) {
+        self.inner.ledger.seed_pull_request(payer, usage);
     }
 
     /// What is spent and reserved today.
@@ -369,8 +378,15 @@ fn needs_no_model(change: &Change, diff: &Diff) -> bool {
 /// What plain rules say over a model's draft: whether the change can be taken back is theirs alone, since a model that says
 /// "it cannot" would keep a bad version from being rolled back. It says so in a note, and in a higher risk. A diff that
 /// `hides` characters from whoever reads it is risky whatever the model made of it.
+///
+/// The rules' guards stand before its checks: a model that is lazy, or that the change itself has talked round, must not
+/// leave a plan weaker than no model would. Admission lets a check of the model's take the place of a guard that measures
+/// the same no more strictly.
 fn bounded_by_rules(draft: Draft, by_rules: Draft, uncovered: Vec<Text>, hides: bool) -> Draft {
-    let mut draft = Draft { way_back: by_rules.way_back, ..draft };
+    // Nothing of a model's passes for a rule's.
+    let of_model = |check: Check| Check { origin: Origin::Model, ..check };
+    let checks = by_rules.checks.into_iter().chain(draft.checks.into_iter().map(of_model)).collect();
+    let mut draft = Draft { checks, way_back: by_rules.way_back, ..draft };
     draft.notes.extend(by_rules.notes);
     if hides {
         draft.risk = draft.risk.max(Risk::Medium);
@@ -387,7 +403,7 @@ fn bounded_by_rules(draft: Draft, by_rules: Draft, uncovered: Vec<Text>, hides: 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::WayBack;
+    use crate::domain::{Aim, CheckName, Direction, Selector, Sli, Split, WayBack, Weight};
 
     #[test]
     fn what_hides_is_risky_whatever_the_model_says_and_the_way_back_is_the_rules() {
@@ -399,5 +415,27 @@ mod tests {
         assert_eq!((hidden.risk, hidden.way_back, hidden.notes.len()), (Risk::Medium, one_way(), 1));
         let high = Draft { risk: Risk::High, ..drafted(WayBack::Open) };
         assert_eq!(bounded_by_rules(high, drafted(WayBack::Open), Vec::new(), true).risk, Risk::High);
+    }
+
+    #[test]
+    fn the_rules_guards_stand_before_what_a_model_proposes_and_nothing_of_its_passes_for_them() {
+        let check = |name: &str, origin| Check {
+            name: CheckName::new(name),
+            sli: Sli::Liveness { series: Selector::metric(name) },
+            direction: Direction::HigherIsWorse,
+            ratio_max: 1.5,
+            limit: None,
+            aim: Aim::Guard,
+            weight: Weight::Critical,
+            origin,
+            rationale: Text::default(),
+            lines: Vec::new(),
+            split: Split::default(),
+        };
+        let draft = |checks| Draft::by_rules(checks, WayBack::Open, Vec::new());
+        let rules = draft(vec![check("rule", Origin::Heuristic)]);
+        let lazy = draft(vec![check("idle", Origin::Heuristic)]);
+        let both = bounded_by_rules(lazy, rules, Vec::new(), false).checks;
+        assert_eq!(both, [check("rule", Origin::Heuristic), check("idle", Origin::Model)]);
     }
 }

@@ -1,6 +1,8 @@
 //! A model, as the loop sees it: messages and tools in, one answer out. The client over HTTP is one; a record of an
 //! earlier conversation is another; a test's script is a third.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use futures_util::future::BoxFuture;
 
 use crate::{
@@ -8,17 +10,74 @@ use crate::{
     tools::Tool,
 };
 
+/// A tool as it is offered in one conversation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Offer {
+    /// The tool's name.
+    pub name: &'static str,
+    /// What the model is told of it.
+    pub sheet: &'static str,
+    /// Whether it ends the conversation.
+    pub is_terminal: bool,
+    /// The JSON Schema of its arguments, as narrow as this conversation makes it.
+    pub schema: serde_json::Value,
+}
+
+impl Offer {
+    /// A tool with the schema that this conversation gives it.
+    pub fn new(tool: &Tool, schema: serde_json::Value) -> Self {
+        Self { name: tool.name, sheet: tool.sheet, is_terminal: tool.is_terminal, schema }
+    }
+
+    /// A tool with its own schema.
+    pub fn plain(tool: &Tool) -> Self {
+        Self::new(tool, (tool.schema)())
+    }
+}
+
+/// The attempts at one question: how many are paid for, and how many were begun. Shared by whoever pays and whoever asks.
+#[derive(Debug)]
+pub struct Tries {
+    most: u32,
+    begun: AtomicU32,
+}
+
+impl Tries {
+    /// At most so many, and at least one.
+    pub const fn of(most: u32) -> Self {
+        Self { most: if most == 0 { 1 } else { most }, begun: AtomicU32::new(0) }
+    }
+
+    /// How many may be made.
+    pub fn most(&self) -> u32 {
+        self.most
+    }
+
+    /// One is about to be sent.
+    pub fn begin(&self) {
+        self.begun.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many may have been charged for, once one was sent: those that were begun; one at least, since not every model
+    /// counts them, and no more than were paid for, since one more is made only where the server refused a parameter.
+    pub fn charged(&self) -> u32 {
+        self.begun.load(Ordering::Relaxed).clamp(1, self.most)
+    }
+}
+
 /// One question.
 #[derive(Clone, Copy)]
 pub struct Question<'a> {
     /// Everything said so far, the oldest first.
     pub messages: &'a [Message],
     /// The tools that are offered, in order; none for a narrator.
-    pub tools: &'a [&'static Tool],
+    pub tools: &'a [Offer],
     /// Whether it must call one of them.
     pub must_call: bool,
     /// Most tokens of the answer.
     pub output_tokens_max: u32,
+    /// Most attempts that are made at it: each may be charged for, and no more are set aside.
+    pub tries: &'a Tries,
     /// Steers questions with the same beginning to the same cache of the provider; holds no secret.
     pub cache_key: &'a str,
 }
@@ -27,7 +86,7 @@ impl Question<'_> {
     /// What is asked, the same bytes for the same question whatever its form on the wire: messages, tools with their
     /// sheets and schemas, and whether one must be called.
     pub fn canonical(&self) -> String {
-        let tools: Vec<_> = self.tools.iter().map(|tool| (tool.name, tool.sheet, (tool.schema)())).collect();
+        let tools: Vec<_> = self.tools.iter().map(|tool| (tool.name, tool.sheet, &tool.schema)).collect();
         // Strings, lists and JSON values: there is nothing in them that cannot be written.
         serde_json::to_string(&(self.messages, tools, self.must_call)).unwrap_or_default()
     }
@@ -119,6 +178,11 @@ pub trait Model: Send + Sync {
     /// Its name, as configured.
     fn name(&self) -> &str;
 
-    /// Asks, and tries again what may pass. The future may be dropped at any moment.
+    /// Most attempts at one question that it would make.
+    fn attempts_max(&self) -> u32 {
+        1
+    }
+
+    /// Asks, and tries again what may pass, as often as the question's [`Tries`] allow. The future may be dropped at any moment.
     fn ask<'a>(&'a self, question: Question<'a>) -> BoxFuture<'a, Asked>;
 }

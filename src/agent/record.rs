@@ -105,11 +105,13 @@ impl Record {
     }
 
     pub(super) fn exchanged(&mut self, exchange: Exchange) {
-        self.exchanges.push(exchange);
+        let Exchange { finish, failure, .. } = &exchange;
+        let (finish, failure) = (safe(finish), failure.as_ref().map(safe));
+        self.exchanges.push(Exchange { finish, failure, ..exchange });
     }
 
     pub(super) fn served_by(&mut self, name: &Text) {
-        self.served_by = name.clone();
+        self.served_by = safe(name);
     }
 
     /// The whole of it, and what came of it.
@@ -142,6 +144,11 @@ pub(super) fn named(both: &Text) -> (&str, &str) {
         Some((configured, served)) => (configured, served.strip_suffix(')').unwrap_or(served)),
         None => (both.as_str(), ""),
     }
+}
+
+/// A server's word without secrets: whatever it writes where a name should be is kept.
+fn safe(word: &Text) -> Text {
+    Text::new(masked(word.as_str()).text)
 }
 
 fn fit(text: &str, bytes_max: usize) -> String {
@@ -204,6 +211,26 @@ mod tests {
         record.say(Message::User("é".repeat(MESSAGE_BYTES_MAX / 2) + "!")).unwrap();
         let [Message::User(whole), Message::User(cut)] = record.live() else { panic!("two messages") };
         assert!(!whole.contains("[cut") && cut.ends_with("… [cut: 1 bytes left out]"));
+    }
+
+    #[test]
+    fn what_a_server_writes_in_place_of_a_name_is_kept_without_its_secrets() {
+        let secret = ["ghp_", "Vt3kQ9zLm2Xw8Rb5Yc7Nd4Pf6Hj1Gs0AeUiO"].concat();
+        let mut record = record();
+        record.served_by(&Text::new(&secret));
+        record.exchanged(Exchange {
+            request: Digest::new("r"),
+            question: Digest::new("q"),
+            said: 0,
+            finish: Text::new(&secret),
+            failure: Some(Text::new(&secret)),
+            attempts: 1,
+            usage: crate::domain::Usage::default(),
+            millis: 1,
+        });
+        let kept = serde_json::to_string(&record.close("end")).unwrap();
+        assert!(!kept.contains(&secret), "{kept}");
+        assert!(!kept.contains("\"finish\":\"\""), "what was masked is seen: {kept}");
     }
 
     #[test]

@@ -4,21 +4,21 @@
 //! why there is none ([`Fallback`]). Nothing is ever read out of prose, and a decision that is missing is missing: no word
 //! of a model is guessed at. A repair is an answer that is given back with the reason; there are few of them.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::{
-    budget::{Most, Run},
+    budget::{Most, Run, times},
     calls::{Calls, Leave, NOT_ALONE, is_terminal, refused},
     config::{Limits, Price},
     digest::sha256,
-    model::{Asked, CallError, Finish, Model, Question, Reply},
+    model::{Asked, CallError, Finish, Model, Offer, Question, Reply, Tries},
     parts::{Part, Shown},
     record::{CALLS_EACH_MAX, Full, RECORD_BYTES_MAX, Record},
 };
 use crate::{
     domain::{Conversation, Digest, Exchange, Message, ModelRole, Text, ToolCall, Usage},
     plan::Fallback,
-    tools::{Ended, Outcome, Status, Tool, Toolbox},
+    tools::{Ended, Outcome, Status, Toolbox},
     untrusted::masked,
 };
 
@@ -96,6 +96,7 @@ struct Pending {
     question: Digest,
     said: u32,
     most: Most,
+    tries: Arc<Tries>,
 }
 
 struct Talk<'a> {
@@ -178,7 +179,7 @@ impl<'a> Talk<'a> {
         }
         self.turns += 1;
         let only_terminal = self.turns == turns_max || self.calls.is_used_up();
-        let tools = part.toolbox().map(|toolbox| toolbox.offered(only_terminal)).unwrap_or_default();
+        let tools = part.toolbox().map(|toolbox| offers(toolbox, only_terminal)).unwrap_or_default();
         let must_call = !tools.is_empty() && (only_terminal || self.was_nudged);
         let Reply { message, finish, .. } = self.ask(&tools, must_call).await?;
         let Message::Assistant { text, refusal, .. } = &message else {
@@ -206,7 +207,7 @@ impl<'a> Talk<'a> {
     }
 
     /// Asks, within the budgets, and writes down how that went.
-    async fn ask(&mut self, tools: &[&'static Tool], must_call: bool) -> Result<Reply, Failed> {
+    async fn ask(&mut self, tools: &[Offer], must_call: bool) -> Result<Reply, Failed> {
         let Self { setting, record, pending, .. } = self;
         let said = record.said();
         let question = Question {
@@ -214,11 +215,15 @@ impl<'a> Talk<'a> {
             tools,
             must_call,
             output_tokens_max: setting.rules.output_tokens_max,
+            tries: &Tries::of(setting.model.attempts_max()),
             cache_key: setting.cache_key,
         };
         let most = Most::of(&question);
-        let mut reservation = setting.run.reserve(most).map_err(|why| (Fallback::OverBudget, why.to_string()))?;
-        *pending = Some(Pending { question: sha256(question.canonical()), said, most });
+        let reserved = setting.run.reserve(most, question.tries.most());
+        let mut reservation = reserved.map_err(|why| (Fallback::OverBudget, why.to_string()))?;
+        let tries = reservation.tries();
+        let question = Question { tries: &tries, ..question };
+        *pending = Some(Pending { question: sha256(question.canonical()), said, most, tries: Arc::clone(&tries) });
         reservation.sent();
         let asked = setting.model.ask(question).await;
         let usage = reservation.settle(&asked);
@@ -238,7 +243,7 @@ impl<'a> Talk<'a> {
             question: pending.question,
             said: pending.said,
             finish: reply.as_ref().map(|reply| Text::new(reply.finish.word())).unwrap_or_default(),
-            failure: reply.as_ref().err().map(|error| Text::new(masked(&error.to_string()).text)),
+            failure: reply.as_ref().err().map(|error| Text::new(error.to_string())),
             attempts,
             usage,
             millis,
@@ -248,7 +253,13 @@ impl<'a> Talk<'a> {
 
     /// Time is up while a question is on its way. What was set aside for it counts as spent: it has mostly been charged for.
     fn call_off(&mut self) {
-        let Some(Pending { question, said, most: Most { input, output } }) = self.pending.take() else { return };
+        let Some(Pending { question, said, most: Most { input, output }, tries }) = self.pending.take() else { return };
+        let each = Usage {
+            input_tokens: input,
+            cached_tokens: 0,
+            output_tokens: output,
+            micro_dollars: self.setting.price.map(|price| price.of(input, 0, output)),
+        };
         let why = CallError::Unavailable(Text::new("time was up before it had answered"));
         self.record.exchanged(Exchange {
             request: question.clone(),
@@ -256,13 +267,8 @@ impl<'a> Talk<'a> {
             said,
             finish: Text::default(),
             failure: Some(Text::new(why.to_string())),
-            attempts: 1,
-            usage: Usage {
-                input_tokens: input,
-                cached_tokens: 0,
-                output_tokens: output,
-                micro_dollars: self.setting.price.map(|price| price.of(input, 0, output)),
-            },
+            attempts: tries.charged(),
+            usage: times(each, tries.charged()),
             millis: u64::try_from(self.setting.rules.within.as_millis()).unwrap_or(u64::MAX),
         });
     }
@@ -368,6 +374,11 @@ impl<'a> Talk<'a> {
             (Fallback::OverBudget, format!("the conversation would have grown past {RECORD_BYTES_MAX} bytes"))
         })
     }
+}
+
+/// What is on offer, with the words that are closed for this conversation only.
+fn offers(toolbox: &dyn Toolbox, only_terminal: bool) -> Vec<Offer> {
+    toolbox.offered(only_terminal).into_iter().map(|tool| Offer::new(tool, toolbox.schema(tool))).collect()
 }
 
 fn fallback_of(error: &CallError) -> Fallback {

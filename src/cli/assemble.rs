@@ -7,7 +7,7 @@ use anyhow::Context;
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 
 use crate::{
-    agent,
+    agent::{self, Payer},
     config::{self, Config},
     daemon::{self, Clock, Handle, Metrics, Wings},
     domain::{Revision, Selector, ServiceName, Sli, Split, Timestamp, Usage},
@@ -297,9 +297,44 @@ pub(super) async fn begin_history(telemetry: &dyn telemetry::Provider, service: 
 fn agent(config: &Config, fleet: &rollout::Fleet, clock: agent::Clock) -> anyhow::Result<Option<Arc<agent::Agent>>> {
     let Some(model) = &config.model else { return Ok(None) };
     let agent = agent::Agent::new(model_config(model), clock)?;
+    take_over(&agent, fleet, &config.policy);
+    Ok(Some(Arc::new(agent)))
+}
+
+/// Tells an agent all that a fleet knows of what was used, so that no budget starts anew with the process.
+fn take_over(agent: &agent::Agent, fleet: &rollout::Fleet, policy: &rollout::Policy) {
     let used: Vec<(Timestamp, Usage)> = fleet.spent_today().iter().map(|spent| (spent.at, spent.usage)).collect();
     agent.seed_spent(&used);
-    Ok(Some(Arc::new(agent)))
+    for account in fleet.accounts() {
+        agent.remember(account.rollout, account.service, account.change);
+    }
+    for (payer, usage) in used_before(fleet, policy) {
+        agent.seed_pull_request(&payer, &usage);
+    }
+}
+
+/// What each pull request has used: by its rollouts that are known, on all days, or by today's books, where those of its
+/// rollouts that are forgotten stand too, whichever is more.
+fn used_before(fleet: &rollout::Fleet, policy: &rollout::Policy) -> BTreeMap<Payer, Usage> {
+    let mut all: BTreeMap<Payer, Usage> = BTreeMap::new();
+    for account in fleet.accounts() {
+        let Some(usage) = account.usage else { continue };
+        let (repository, pull_request) = (account.change.repository.clone(), account.change.pull_request);
+        let payer = Payer { service: account.service.clone(), repository, pull_request };
+        all.entry(payer).and_modify(|so_far| *so_far = so_far.plus(usage)).or_insert(usage);
+    }
+    let tokens = |usage: &Usage| usage.input_tokens.saturating_add(usage.output_tokens);
+    for spent in fleet.spent_today() {
+        let Some((service, pull_request)) = &spent.of else { continue };
+        let Some(known) = policy.services.get(service) else { continue };
+        let (service, repository) = (service.clone(), known.repository.clone());
+        let payer = Payer { service, repository, pull_request: *pull_request };
+        let so_far = all.entry(payer).or_default();
+        if tokens(so_far) < tokens(&spent.usage) {
+            *so_far = spent.usage;
+        }
+    }
+    all
 }
 
 /// How the model is reached, in the agent's words.
@@ -339,5 +374,125 @@ pub(super) fn github_config(config: &Config) -> forge::Config {
         token: config.github.token.clone(),
         timeout: config.github.timeout,
         attempts_max: GITHUB_ATTEMPTS_MAX,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{
+        domain::{Change, Conversation, Digest, Exchange, ModelRole, Person, RolloutId, Stamped, Text, WayBack},
+        plan::{Draft, Fallback},
+        rollout::{Effect, Event, Fleet, Policy},
+    };
+
+    use super::*;
+
+    const USED: Usage = Usage { input_tokens: 5_000, cached_tokens: 0, output_tokens: 1, micro_dollars: None };
+
+    /// A fleet whose one rollout was planned by a model on the day before.
+    fn planned(policy: &Policy) -> Fleet {
+        let at = Timestamp::from_millis(86_400_000 * 20_000);
+        let service = policy.services.values().next().unwrap();
+        let change = Change {
+            repository: service.repository.clone(),
+            pull_request: 12,
+            title: Text::new("Add a cache"),
+            author: Person(Text::new("ada")),
+            merged_by: None,
+            base: "aaaaaaa".parse().unwrap(),
+            revision: "bbbbbbb".parse().unwrap(),
+            files: Vec::new(),
+            files_cut: true,
+        };
+        let exchange = Exchange {
+            request: Digest::new("0"),
+            question: Digest::new("0"),
+            said: 0,
+            finish: Text::default(),
+            failure: None,
+            attempts: 1,
+            usage: USED,
+            millis: 1,
+        };
+        let conversation = Conversation {
+            role: ModelRole::Planner,
+            model: Text::new("m"),
+            prompt: Digest::new("0"),
+            messages: Vec::new(),
+            exchanges: vec![exchange],
+            end: Text::default(),
+        };
+        let mut fleet = Fleet::default();
+        let mut due = vec![
+            Event::PullRequestMerged {
+                delivery: Text::new("d"),
+                repository: service.repository.clone(),
+                pull_request: 12,
+                branch: service.branch.clone().unwrap_or_else(|| "main".into()),
+                into_default: true,
+            },
+            Event::Started { policy: Arc::new(policy.clone()) },
+        ];
+        while let Some(event) = due.pop() {
+            due.extend(fleet.handle(&Stamped { at, event }).into_iter().filter_map(|effect| match effect {
+                Effect::FetchChange { request, .. } => {
+                    Some(Event::ChangeFetched { request, change: Ok(Arc::new(change.clone())) })
+                }
+                Effect::Draft { request, rollout, .. } => Some(Event::Drafted {
+                    request,
+                    rollout,
+                    draft: Ok(Box::new(Draft::by_rules(Vec::new(), WayBack::Open, Vec::new()))),
+                    conversation: Some(Box::new(conversation.clone())),
+                }),
+                _ => None,
+            }));
+        }
+        fleet
+    }
+
+    #[tokio::test]
+    async fn after_a_restart_a_pull_request_goes_on_with_its_own_account() {
+        rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
+        let env = |_: &str| Some("0123456789abcdef".to_owned());
+        let policy = config::read(include_str!("../../config.example.toml"), "t.toml", &env).unwrap().policy;
+        let fleet = planned(&policy);
+        let accounts: Vec<_> = fleet.accounts().map(|account| (account.rollout, account.usage)).collect();
+        assert_eq!(accounts, [(RolloutId(1), Some(USED))]);
+        let service = policy.services.keys().next().unwrap();
+        for (most, limit) in [(6_000, "pull_request_tokens_max of 6000 is used up: 5001 taken"), (1 << 40, "")] {
+            let config = agent::Config {
+                flavour: agent::Flavour::OpenAi,
+                base_url: "http://127.0.0.1:9/v1".into(),
+                model: "m".into(),
+                key: None,
+                timeout: Duration::from_millis(200),
+                attempts_max: 1,
+                price: None,
+                limits: agent::Limits::default(),
+                budgets: agent::Budgets { pull_request_tokens_max: most, ..agent::Budgets::default() },
+            };
+            // Two days later.
+            let clock: agent::Clock = Arc::new(|| Timestamp::from_millis(86_400_000 * 20_002));
+            let agent = agent::Agent::new(config, clock).unwrap();
+            take_over(&agent, &fleet, &policy);
+            let brief = Arc::new(crate::domain::Brief {
+                stage: 0,
+                stages: 1,
+                share: 500,
+                next_share: None,
+                held_seconds: 1,
+                bake_seconds: 1,
+                patience_seconds: 1,
+                autonomy: crate::domain::Autonomy::Auto,
+                risk: crate::domain::Risk::Low,
+                verdict: crate::domain::Verdict::Hold,
+                legal: Vec::new(),
+                checks: Vec::new(),
+            });
+            let advised = agent.advise(RolloutId(1), service, brief, Duration::from_secs(5)).await;
+            let (why, words) = advised.advice.unwrap_err();
+            assert_eq!(why == Fallback::OverBudget, !limit.is_empty(), "{words}");
+            assert!(words.contains(limit), "{words}");
+        }
     }
 }

@@ -16,7 +16,7 @@ use futures_util::{
 };
 
 use crate::{
-    agent::{Agent, Planned},
+    agent::{Agent, Planned, without_secrets},
     domain::{Change, Conversation, Diff, PastChange, Revision, RolloutId, ServiceName, Text},
     forge::GitHub,
     plan::{self, Draft, Fallback, Source},
@@ -111,7 +111,7 @@ impl Desk {
             Ok(diff) => Arc::new(diff),
             Err(error) => return Drafted::without_model(Err(Text::new(error.to_string()))),
         };
-        let by_rules = plan::heuristic_draft(&diff, &service.bounds.catalogue);
+        let by_rules = without_secrets(plan::heuristic_draft(&diff, &service.bounds.catalogue));
         let Some(agent) = self.agent else { return Drafted::without_model(Ok(by_rules)) };
         let context = order.context(&service, diff, self.telemetry, Some(self.forge));
         let Ok(planned) = tokio::time::timeout(within, agent.plan(order.rollout, context)).await else {

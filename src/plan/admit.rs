@@ -28,7 +28,8 @@ pub struct Bounds {
     pub catalogue: Catalogue,
     /// The checks in every plan: the service's objectives. They take no place of `proposed_max`.
     pub mandatory: Vec<Check>,
-    /// Most proposed checks that are admitted.
+    /// Most proposed checks that are admitted. Under a model's plan the guards of plain rules have as many places of their
+    /// own, so that neither can crowd out the other.
     pub proposed_max: usize,
     /// The most lenient `ratio_max` a proposed check may have; a larger one is lowered to this.
     pub ratio_max: f64,
@@ -193,21 +194,33 @@ pub fn admit(
     let mut remarks: Vec<String> = checks.iter().filter_map(|objective| noisy_objective(objective, &trial)).collect();
     let mandatory = checks.len();
     let gate = Gate { bounds, served, mandatory, found: &found, standings: standings(&tried), source: &source };
-    let mut places = bounds.proposed_max.min(usize::from(u16::MAX).saturating_sub(mandatory));
+    let mut places = Places::new(bounds.proposed_max, mandatory);
     let unread = proposals.len().saturating_sub(PROPOSALS_MAX);
     for check in proposals.into_iter().take(PROPOSALS_MAX) {
         let check = gate.bounded(check);
+        // What it stands for is out of its way, and comes back where it is refused.
+        let stands_for = gate.stands_for(&check, &checks, &trial).map(|at| (at, checks.remove(at)));
+        let place = places.of(check.origin);
         let refusal = gate.refusal(&check, &checks, &tried).or_else(|| {
-            (places == 0).then(|| format!("the plan has room for {} proposed checks", bounds.proposed_max))
+            let is_full = *place == 0 && stands_for.is_none();
+            is_full.then(|| format!("the plan has room for {} proposed checks", bounds.proposed_max))
         });
         if let Some(why) = refusal {
             rejections.push(Rejection { check: keeping::told_name(&check.name), why: Text::new(why) });
+            if let Some((at, rule)) = stands_for {
+                checks.insert(at, rule);
+            }
             continue;
         }
         let (check, remark) = gate.weighed(check, &trial);
         remarks.extend(remark);
-        places -= 1;
-        checks.push(check);
+        match stands_for {
+            Some((at, _)) => checks.insert(at, check),
+            None => {
+                *place -= 1;
+                checks.push(check);
+            }
+        }
     }
     if unread > 0 {
         remarks.push(format!("{unread} proposals beyond the first {PROPOSALS_MAX} were not looked at"));
@@ -228,6 +241,11 @@ pub fn admit(
         uncovered: keeping::uncovered(uncovered),
     };
     Admission { plan, rejections, mandatory }
+}
+
+/// The operator's checks of a change that touches these files, as they will stand in its plan.
+pub fn asked_of(bounds: &Bounds, touched: Touched<'_>) -> Vec<Check> {
+    mandatory(bounds, &path_rules::asked(&bounds.path_rules, touched).checks)
 }
 
 /// The operator's checks: those of every plan, then those of the rules, each once. Where two of them share a name, the
@@ -277,6 +295,31 @@ fn standings(tried: &[Tried]) -> BTreeMap<&str, Standing> {
     standings
 }
 
+/// The places that are left: the guards of plain rules have theirs, and all other proposals have theirs.
+struct Places {
+    of_rules: usize,
+    of_others: usize,
+}
+
+impl Places {
+    fn new(proposed_max: usize, mandatory: usize) -> Self {
+        let each = proposed_max.min(usize::from(u16::MAX).saturating_sub(mandatory) / 2);
+        Self { of_rules: each, of_others: each }
+    }
+
+    fn of(&mut self, origin: Origin) -> &mut usize {
+        match origin {
+            Origin::Heuristic => &mut self.of_rules,
+            Origin::Slo | Origin::Model => &mut self.of_others,
+        }
+    }
+}
+
+/// Whether both look at the same in the same way.
+fn measures_the_same(one: &Check, other: &Check) -> bool {
+    one.sli == other.sli && one.direction == other.direction && one.aim == other.aim
+}
+
 /// What every proposed check has to pass.
 struct Gate<'a> {
     bounds: &'a Bounds,
@@ -307,8 +350,27 @@ impl Gate<'_> {
         check
     }
 
+    /// What came of the check's trial. The guards of plain rules are not tried, so what is said under their names is said of
+    /// a model's.
     fn standing(&self, check: &Check) -> Option<Standing> {
-        self.standings.get(check.name.as_str()).copied()
+        let standing = || self.standings.get(check.name.as_str()).copied();
+        (!self.is_rule_under_model(check)).then(standing).flatten()
+    }
+
+    /// Whether it is a guard of plain rules in a model's plan.
+    fn is_rule_under_model(&self, check: &Check) -> bool {
+        matches!(self.source, Source::Model { .. }) && check.origin == Origin::Heuristic
+    }
+
+    /// The place of the rules' guard that a model's check makes needless: one that measures the same, with no more weight
+    /// and no less tolerance.
+    fn stands_for(&self, check: &Check, admitted: &[Check], trial: &impl Fn(&Check) -> Trial) -> Option<usize> {
+        let is_rule = |(at, other): &(usize, &Check)| *at >= self.mandatory && self.is_rule_under_model(other);
+        let mut rules = admitted.iter().enumerate().filter(is_rule);
+        let (at, rule) = rules.find(|(_, rule)| measures_the_same(rule, check))?;
+        let weighed = self.weighed(check.clone(), trial).0;
+        let is_as_heavy = weighed.weight == Weight::Critical || rule.weight == Weight::Advisory;
+        (check.origin == Origin::Model && is_as_heavy && weighed.ratio_max <= rule.ratio_max).then_some(at)
     }
 
     /// Why a proposed check cannot be admitted, if it cannot.
@@ -325,9 +387,7 @@ impl Gate<'_> {
         if admitted.iter().any(|other| other.name == check.name) {
             return Some("another check has this name".into());
         }
-        let measures_the_same =
-            |other: &Check| other.sli == check.sli && other.direction == check.direction && other.aim == check.aim;
-        if admitted.iter().any(measures_the_same) {
+        if admitted.iter().any(|other| measures_the_same(other, check)) {
             return Some("another check measures the same".into());
         }
         if !self.served.contains(&check.sli.kind()) {
@@ -349,7 +409,8 @@ impl Gate<'_> {
     fn weighed(&self, mut check: Check, trial: &impl Fn(&Check) -> Trial) -> (Check, Option<String>) {
         check.ratio_max = check.ratio_max.clamp(1.0, self.bounds.ratio_max.max(1.0));
         let tried = trial(&check);
-        let is_untried = matches!(self.source, Source::Model { .. }) && self.standing(&check).is_none();
+        let is_models = matches!(self.source, Source::Model { .. }) && !self.is_rule_under_model(&check);
+        let is_untried = is_models && self.standing(&check).is_none();
         let why = match check.weight {
             Weight::Advisory => None,
             Weight::Critical if tried.is_noisy() => Some(would_have(tried)),
@@ -708,5 +769,65 @@ mod tests {
             admit(draft(vec![check(&name, latency())]), &bounds(), Touched::NOTHING, SERVED, |_| Trial::default());
         let told = admission.rejections[0].check.as_str();
         assert!(told.len() <= crate::domain::TEXT_BYTES_MAX && !told.contains('\n'), "{told}");
+    }
+
+    fn by_model(checks: Vec<Check>, tried: &[(&str, Standing)]) -> Draft {
+        let trial = |(name, standing): &(&str, Standing)| Tried {
+            check: CheckName::new(*name),
+            standing: *standing,
+            reason: super::super::Reason::Sound,
+            detail: Text::default(),
+            baseline: None,
+            trial: Trial::default(),
+            power: Vec::new(),
+        };
+        let source = Source::Model { model: Text::new("m"), is_cached: false };
+        Draft { source, tried: tried.iter().map(trial).collect(), ..draft(checks) }
+    }
+
+    fn admitted(draft: Draft) -> Vec<(String, Weight, f64)> {
+        let admission = admit(draft, &bounds(), Touched::NOTHING, SERVED, |_| Trial::default());
+        let kept = |check: &Check| (check.name.to_string(), check.weight, check.ratio_max);
+        admission.plan.checks().iter().skip(1).map(kept).collect()
+    }
+
+    #[test]
+    fn the_rules_guards_stand_in_a_models_plan_untried_and_whatever_bears_their_names() {
+        let rule = check("guard", latency());
+        let alone = admitted(by_model(vec![rule.clone()], &[]));
+        assert_eq!(alone, [("guard".to_owned(), Weight::Critical, 1.5)]);
+        for standing in [Standing::Demoted, Standing::Rejected] {
+            assert_eq!(admitted(by_model(vec![rule.clone()], &[("guard", standing)])), alone);
+        }
+        let namesake = Check { origin: Origin::Model, ..check("guard", misses()) };
+        assert_eq!(admitted(by_model(vec![rule, namesake], &[("guard", Standing::Admitted)])), alone);
+    }
+
+    #[test]
+    fn a_models_check_takes_the_place_of_a_rules_guard_only_where_it_is_no_weaker() {
+        let of_model = |ratio_max| Check { origin: Origin::Model, ratio_max, ..check("m", latency()) };
+        let names = |proposed: Check, standing| {
+            let draft = by_model(vec![check("guard", latency()), proposed], &[("m", standing)]);
+            admitted(draft).into_iter().map(|(name, ..)| name).collect::<Vec<_>>()
+        };
+        assert_eq!(names(of_model(1.5), Standing::Admitted), ["m"]);
+        assert_eq!(names(of_model(1.2), Standing::Admitted), ["m"]);
+        assert_eq!(names(of_model(1.6), Standing::Admitted), ["guard"], "more lenient");
+        assert_eq!(names(of_model(1.2), Standing::Demoted), ["guard"], "it would advise only");
+        assert_eq!(names(of_model(1.2), Standing::Rejected), ["guard"]);
+        let floating = Check { lines: Vec::new(), ..of_model(1.2) };
+        assert_eq!(names(floating, Standing::Admitted), ["guard"], "refused for another reason");
+    }
+
+    #[test]
+    fn neither_rules_nor_a_model_crowd_out_the_other() {
+        let route = |n: usize| latency().narrowed("route", &is(&format!("/{n}")));
+        let of_rules = (0..5).map(|n| check(&format!("r{n}"), route(n)));
+        let of_model = (5..10).map(|n| Check { origin: Origin::Model, ..check(&format!("m{n}"), route(n)) });
+        let names =
+            |checks: Vec<Check>| admitted(by_model(checks, &[])).into_iter().map(|(name, ..)| name).collect::<Vec<_>>();
+        let models_first = names(of_model.clone().chain(of_rules.clone()).collect());
+        assert_eq!(models_first, ["m5", "m6", "m7", "r0", "r1", "r2"]);
+        assert_eq!(names(of_rules.chain(of_model).collect()), ["r0", "r1", "r2", "m5", "m6", "m7"]);
     }
 }

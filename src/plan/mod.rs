@@ -10,7 +10,7 @@ mod heuristic;
 mod path_class;
 mod tried;
 
-pub use admit::{Admission, Bounds, PathRule, Plan, Rejection, Touched, Trial, admit};
+pub use admit::{Admission, Bounds, PathRule, Plan, Rejection, Touched, Trial, admit, asked_of};
 pub use fallback::fallback;
 pub use heuristic::draft as heuristic_draft;
 pub use path_class::{Role, path_class, role};

@@ -6,8 +6,8 @@
 //!
 //! - To hold, or to ask a person: a promotion that comes due within [`HELD_FOR`] waits until then. It ends some looks
 //!   before the stage's patience does, so that no advice to wait becomes a rollback of what has turned out well.
-//! - To roll back: it counts where a check that it cites leans that way, at the service's lesser evidence. The rails then
-//!   review it as any other rollback.
+//! - To roll back: it counts where a critical check that it cites leans that way, at the service's lesser evidence shared
+//!   out among the critical checks. The rails then review it as any other rollback.
 //! - To expand: it counts where the service lets a model break ties, each check in doubt has its least samples, and no
 //!   rail objects. The rails review it as any other promotion.
 //!
@@ -212,15 +212,19 @@ impl Rollout {
             && self.reviewed(Verdict::Promote, None, desk).verdict == Verdict::Promote
     }
 
-    /// The guards that lean against the canary at the service's lesser evidence.
+    /// The guards that lean against the canary at the service's lesser evidence. Only those that may decide: what was let
+    /// advise only is noisy or untried. Each critical check is one more chance to lean by chance, so the service's chance
+    /// is shared out among them.
     fn leaning(&self, policy: &ServicePolicy) -> Vec<CheckId> {
         let Some(alpha) = policy.model.as_ref().map(|model| model.lean_alpha) else { return Vec::new() };
         if !(alpha > 0.0 && alpha < 1.0) {
             return Vec::new();
         }
-        let checks = self.plan.iter().flat_map(|plan| plan.checks()).zip(&self.records).enumerate();
-        checks
-            .filter(|(_, (check, record))| record.leans(check, -alpha.ln()))
+        let checks = || self.plan.iter().flat_map(|plan| plan.checks()).zip(&self.records).enumerate();
+        let critical = || checks().filter(|(_, (check, _))| check.weight == Weight::Critical);
+        let log_threshold = (critical().count().max(1) as f64 / alpha).ln();
+        critical()
+            .filter(|(_, (check, record))| record.leans(check, log_threshold))
             .map(|(place, _)| check_id(place))
             .collect()
     }

@@ -18,7 +18,7 @@ use super::{
     past::Past,
     phase::Phase,
     placement::Placements,
-    spending::{self, Spending},
+    spending::{self, Account, Spending},
     state::Rollout,
 };
 use crate::domain::{
@@ -111,6 +111,16 @@ impl Fleet {
     /// What models have used on the day, by UTC, of the last time it knows of.
     pub fn spent_today(&self) -> &[Spent] {
         self.spending.on_day_of(self.now)
+    }
+
+    /// What each rollout that it knows of delivers, and what models have used for it so far.
+    pub fn accounts(&self) -> impl Iterator<Item = Account<'_>> {
+        self.rollouts.values().map(|rollout| Account {
+            rollout: rollout.id,
+            service: &rollout.service,
+            change: &rollout.change,
+            usage: rollout.usage,
+        })
     }
 
     /// The same fleet if no model had ever advised: what it asks of traffic is what a fleet with advice is held to.

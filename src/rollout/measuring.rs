@@ -141,7 +141,7 @@ impl Rollout {
 
     fn take_in(&mut self, measurements: &[Measurement], through: Timestamp, desk: &mut Desk<'_>) {
         let (now, pace) = (desk.now, Pace::of(desk.policy));
-        let span = through.since(self.measured_through);
+        let whole = through.since(self.measured_through);
         let Some(plan) = &self.plan else { return };
         let mut windows: Vec<[Option<&Measurement>; 2]> = vec![[None; 2]; plan.checks().len()];
         for measurement in measurements {
@@ -162,7 +162,7 @@ impl Rollout {
             Some(m) => m.tally.clone().map(|tally| Reading { tally, parts: m.parts.clone() }),
         };
         let began = self.listening_since;
-        let cold = self.warm_up.look(measurements, began, (measured_through, span), desk.policy.warm_up);
+        let cold = self.warm_up.look(measurements, began, (measured_through, whole), desk.policy.warm_up);
         let mut left_out = None;
         let mut heard = false;
         let mut control_answers = Vec::new();
@@ -171,6 +171,9 @@ impl Rollout {
         let has_objectives = plan.checks().iter().any(|check| check.origin == Origin::Slo);
         for ((check, record), [control, canary]) in plan.checks().iter().zip(&mut self.records).zip(windows) {
             let estimated = [control, canary].into_iter().flatten().any(|arm| arm.estimated && arm.tally.is_ok());
+            // What is told over a time of its own counts for that time.
+            let own = |told: &&Measurement| told.tally.is_ok().then(|| told.window.through.since(told.window.after));
+            let span = [canary, control].iter().flatten().find_map(own).unwrap_or(whole);
             let (control, canary) = (reading(control), reading(canary));
             let guards = check.aim == Aim::Guard;
             if guards && (check.origin == Origin::Slo || !has_objectives) {

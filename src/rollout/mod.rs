@@ -40,5 +40,5 @@ pub use fleet::Fleet;
 pub use intended::Intended;
 pub use narrating::Explanation;
 pub use policy::{Deployed, ModelMay, ModelPolicy, Policy, RiskBake, ServicePolicy, Stage};
-pub use spending::Spent;
+pub use spending::{Account, Spent};
 pub use view::{CheckView, FleetView, Moment, RolloutView, Sight, StageView, TrialView};

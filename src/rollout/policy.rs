@@ -50,8 +50,8 @@ pub struct ModelPolicy {
     pub narrates: bool,
     /// What its advice may do.
     pub may: ModelMay,
-    /// Advice to roll back counts only where a check leans the same way at least this far: chance, per check, of a
-    /// harmless one leaning so far; larger than the rollout's `alpha`.
+    /// Advice to roll back counts only where a critical check leans the same way at least this far: chance, for all of
+    /// them together, that one leans so far on a harmless change; larger than the rollout's `alpha`.
     pub lean_alpha: f64,
     /// How long advice is waited for.
     #[serde(with = "millis")]

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{Conversation, ServiceName, Timestamp, Usage};
+use crate::domain::{Change, Conversation, RolloutId, ServiceName, Timestamp, Usage};
 
 /// Most pull requests that are kept apart in one day; what further ones use is added up in one row.
 const ROWS_MAX: usize = 1_000;
@@ -20,6 +20,19 @@ pub struct Spent {
     pub of: Option<(ServiceName, u64)>,
     /// What was used.
     pub usage: Usage,
+}
+
+/// What models have used for one rollout.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Account<'a> {
+    /// The rollout.
+    pub rollout: RolloutId,
+    /// The service.
+    pub service: &'a ServiceName,
+    /// The change that it delivers.
+    pub change: &'a Change,
+    /// All that was used; `None` where no model was spoken with.
+    pub usage: Option<Usage>,
 }
 
 /// Today's use, by UTC.

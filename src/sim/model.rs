@@ -10,7 +10,7 @@ use super::watch::{Told, Watch};
 use crate::{
     domain::{
         Action, Advice, Aim, Brief, CheckId, Confidence, Conversation, Digest, Exchange, ModelRole, RolloutId, Shift,
-        Stamped, Text, Usage,
+        Stamped, Text, Usage, Weight,
     },
     rollout::{Effect, Event, Fleet, ModelMay, ModelPolicy, Policy},
 };
@@ -120,13 +120,13 @@ fn told(event: &Event, fleet: &Fleet, policy: &Policy) -> Option<Told> {
     let Event::Advised { rollout, advice: Ok(advice), .. } = event else { return None };
     let view = fleet.view_of(*rollout)?;
     let model = policy.services.get(&view.service)?.model.as_ref()?;
-    let guards = view.checks.iter().filter(|check| check.aim == Aim::Guard);
-    let most = guards.map(|check| check.evidence.log_e_value).fold(f64::NEG_INFINITY, f64::max);
+    let guards = || view.checks.iter().filter(|check| check.aim == Aim::Guard && check.weight == Weight::Critical);
+    let most = guards().map(|check| check.evidence.log_e_value).fold(f64::NEG_INFINITY, f64::max);
     Some(Told {
         rollout: *rollout,
         action: advice.action,
         may_break_ties: model.may == ModelMay::BreakTies,
-        leans: most >= -model.lean_alpha.ln(),
+        leans: most >= (guards().count().max(1) as f64 / model.lean_alpha).ln(),
     })
 }
 

@@ -63,7 +63,8 @@ pub struct Ask {
 /// What telemetry said.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answer {
-    /// Up to when; the next window goes on from here. It is the ask's `after` when nothing was used up.
+    /// Up to when; the next window goes on from here. It is the ask's `after` when nothing was used up. A measurement's own
+    /// window may reach further where its source went on and another had nothing; it is not told again.
     pub through: Timestamp,
     /// One for each check and arm, always.
     pub measurements: Vec<Measurement>,

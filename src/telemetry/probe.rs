@@ -6,9 +6,10 @@
 //! and each of an arm's origins in turn.
 //!
 //! # Windows
-//! Probes stand beside another provider, whose windows are theirs too. Where that provider had nothing to tell and probes
-//! were made, the answer goes up to the newest of them: an arm that does not even show its metrics is what a probe is for.
-//! What the other provider would have counted over that gap later is lost to it, for both arms alike.
+//! Probes stand beside another provider, whose windows are theirs too. Where that provider had nothing to tell, its next
+//! window covers the gap, so the answer ends where the ask began and nothing of its counts is passed over. Probes are told
+//! all the same, since an arm that does not even show its metrics is what a probe is for: bit by bit, each once, and the
+//! window that then covers the gap holds only those that were not told yet. Both together are the same window.
 
 mod address;
 mod pair;
@@ -288,15 +289,16 @@ impl Beside {
         };
         let mut answer = if inner_ask.checks.is_empty() {
             self.prober.wait(&pair, &ask).await;
-            Answer { through: ask.after, measurements: Vec::new() }
+            // Nobody else's counts are passed over.
+            Answer { through: pair.newest().unwrap_or(ask.after).max(ask.after), measurements: Vec::new() }
         } else {
             self.inner.measure(inner_ask).await
         };
-        if answer.through <= ask.after {
-            answer.through = pair.newest().unwrap_or(ask.after).max(ask.after);
-        }
-        let window = Window { after: ask.after, through: answer.through };
-        pair.close(answer.through);
+        let window = if answer.through > ask.after {
+            pair.rest_of(Window { after: ask.after, through: answer.through })
+        } else {
+            pair.told_ahead(ask.after)
+        };
         for asked in &ask.checks {
             let Sli::Probe { probe } = &asked.sli else { continue };
             for arm in [Arm::Control, Arm::Canary] {

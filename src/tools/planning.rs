@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     domain::{Absence, Check, CheckName, ModelRole, Share, Sli, Split, Text, ToolCall, WayBack, Weight},
-    plan::{Draft, Reason, Source, Standing, Touched, Trial, Tried},
+    plan::{Draft, Reason, Source, Standing, Touched, Trial, Tried, asked_of, heuristic_draft},
     stats::multiplicity,
     telemetry::{Catalogued, Past, PastAsk},
 };
@@ -42,13 +42,20 @@ const ALPHA: f64 = 0.001;
 const SLOW: &str = "a version twice as bad is not found before everyone has it, only a worse one is: keep it if the \
                     harm would be that large, else lower largest_ratio, or count what is steadier or happens more often";
 
+/// What a past is of: an SLI, and how it is split.
+type PastOf = (Sli, Split);
+
 /// What a planner has at hand.
 pub struct Planning {
     context: Context,
     review: Arc<Review>,
     index: Result<Arc<Catalogued>, Absence>,
     draft: Draft,
-    pasts: Vec<(Sli, Arc<Result<Past, Absence>>)>,
+    /// The operator's checks, which stand in the plan whatever is proposed.
+    mandatory: Vec<Check>,
+    /// The guards of plain rules, which stand beside what is proposed.
+    guards: Vec<Check>,
+    pasts: Vec<(PastOf, Arc<Result<Past, Absence>>)>,
     is_over: bool,
 }
 
@@ -58,7 +65,11 @@ impl Planning {
         let index = context.telemetry.metrics(&context.service);
         let source = Source::Model { model: Text::default(), is_cached: false };
         let draft = Draft { source, ..Draft::by_rules(Vec::new(), WayBack::Open, Vec::new()) };
-        Self { context, review, index, draft, pasts: Vec::new(), is_over: false }
+        let mandatory = asked_of(&context.bounds, Touched::of(&context.change));
+        let mut guards = heuristic_draft(&context.diff, &context.bounds.catalogue).checks;
+        guards.retain(|guard| !mandatory.iter().any(|check| is_same(check, guard)));
+        guards.truncate(context.bounds.proposed_max);
+        Self { context, review, index, draft, mandatory, guards, pasts: Vec::new(), is_over: false }
     }
 
     /// The draft so far, with what was tried. Its way back is open and its source has no name: both are set by the caller's
@@ -130,7 +141,8 @@ impl Planning {
 
     /// What the service's old version showed of an SLI; asked for once.
     async fn past(&mut self, sli: &Sli, split: &Split) -> Arc<Result<Past, Absence>> {
-        if let Some((_, past)) = self.pasts.iter().find(|(known, _)| known == sli) {
+        let of = (sli.clone(), split.clone());
+        if let Some((_, past)) = self.pasts.iter().find(|(known, _)| *known == of) {
             return Arc::clone(past);
         }
         let ask = PastAsk {
@@ -145,7 +157,7 @@ impl Planning {
         if self.pasts.len() >= PASTS_MAX {
             self.pasts.remove(0);
         }
-        self.pasts.push((sli.clone(), Arc::clone(&past)));
+        self.pasts.push((of, Arc::clone(&past)));
         past
     }
 
@@ -216,11 +228,14 @@ impl Planning {
         )
     }
 
-    /// What the check's evidence would have to reach beside the checks so far, as a natural logarithm.
+    /// What the check's evidence would have to reach beside the checks so far and those that stand anyway, as a natural
+    /// logarithm. A check that measures the same as one of the rules takes its place.
     fn log_threshold(&self, check: &Check) -> f64 {
         let decides = Check { weight: Weight::Critical, ..check.clone() };
-        let all: Vec<&Check> =
-            self.context.bounds.mandatory.iter().chain(&self.draft.checks).chain(std::iter::once(&decides)).collect();
+        let proposed = || self.draft.checks.iter().chain(std::iter::once(&decides));
+        let stands = |guard: &&Check| !proposed().any(|check| is_same(check, guard));
+        let guards = self.guards.iter().filter(stands);
+        let all: Vec<&Check> = self.mandatory.iter().chain(guards).chain(proposed()).collect();
         let weight = multiplicity::weights(&all).last().copied().unwrap_or(1.0);
         let alpha = self.context.alpha;
         let alpha = if alpha > 0.0 && alpha < 1.0 { alpha } else { ALPHA };
@@ -330,6 +345,11 @@ impl Toolbox for Planning {
     fn call<'a>(&'a mut self, call: &'a ToolCall) -> BoxFuture<'a, Outcome> {
         async move { self.run(call).await.unwrap_or_else(|outcome| *outcome) }.boxed()
     }
+}
+
+/// Whether both measure the same in the same way.
+fn is_same(one: &Check, other: &Check) -> bool {
+    one.sli == other.sli && one.direction == other.direction && one.aim == other.aim
 }
 
 /// A proposal that did not come as far as a trial.

@@ -29,6 +29,7 @@ use tollgate::{
 pub(crate) struct Put {
     pub(crate) messages: Vec<Message>,
     pub(crate) tools: Vec<&'static str>,
+    pub(crate) schemas: Vec<serde_json::Value>,
     pub(crate) must_call: bool,
     pub(crate) cache_key: String,
 }
@@ -88,6 +89,7 @@ impl Model for Script {
         self.put.lock().unwrap().push(Put {
             messages: question.messages.to_vec(),
             tools: question.tools.iter().map(|tool| tool.name).collect(),
+            schemas: question.tools.iter().map(|tool| tool.schema.clone()).collect(),
             must_call: question.must_call,
             cache_key: question.cache_key.to_owned(),
         });

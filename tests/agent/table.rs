@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tollgate::{
     agent::{Agent, Budgets, Config, Flavour, Limits, Planned, model::CallError},
-    domain::{Message, RolloutId, ServiceName, Story, Text, Timestamp, WayBack},
+    domain::{Message, Origin, RolloutId, ServiceName, Story, Text, Timestamp, WayBack},
     plan::{Fallback, Source},
 };
 
@@ -22,8 +22,10 @@ async fn plan(steps: impl IntoIterator<Item = Step>) -> (Planned, Arc<Script>, H
     (planned, script, house)
 }
 
+/// The model's checks.
 fn names(planned: &Planned) -> Vec<&str> {
-    planned.draft.as_ref().unwrap().checks.iter().map(|check| check.name.as_str()).collect()
+    let checks = planned.draft.as_ref().unwrap().checks.iter();
+    checks.filter(|check| check.origin == Origin::Model).map(|check| check.name.as_str()).collect()
 }
 
 fn fallback(planned: &Planned) -> Fallback {
@@ -35,6 +37,12 @@ async fn a_plan_is_the_models_checks_under_the_rules_own_words_on_the_way_back()
     let (planned, script, house) = plan([calls([("look", r#"{"n":1}"#), ("add", r#"{"n":2}"#)]), submit()]).await;
     assert_eq!(names(&planned), ["check 2"]);
     let draft = planned.draft.unwrap();
+    let guard = &draft.checks[0];
+    assert_eq!(
+        (guard.name.as_str(), guard.origin),
+        ("errors on all traffic", Origin::Heuristic),
+        "the rules' come first"
+    );
     assert_eq!(draft.source, Source::Model { model: Text::new("scripted"), is_cached: false });
     assert_eq!(draft.way_back, WayBack::Open, "a model must not stop a rollback");
     assert!(draft.notes.iter().any(|note| note.as_str() == "a note of the model's") && draft.notes.len() > 1);
@@ -244,9 +252,17 @@ async fn a_narrators_words_are_bounded_and_anything_else_is_none() {
 }
 
 #[tokio::test]
-async fn the_tools_that_there_are_are_offered_and_answer() {
-    let script = Script::of([call("submit", "{}"), call("abstain", r#"{"reason":"no_matching_telemetry"}"#)]);
-    let config = Config {
+async fn a_model_is_sent_only_the_actions_that_are_legal_now() {
+    let script = Script::of([call("abstain", "{}")]);
+    let agent = Agent::with_model(unreached(), Arc::clone(&script) as _, Arc::new(|| Timestamp::EPOCH)).unwrap();
+    agent.advise(ROLLOUT, &ServiceName::new("checkout"), Arc::new(brief()), Duration::from_millis(50)).await;
+    let put = &script.put()[0];
+    let at = put.tools.iter().position(|name| *name == "recommend").unwrap();
+    assert_eq!(put.schemas[at]["properties"]["action"]["enum"], serde_json::json!(["hold", "ask_person"]));
+}
+
+fn unreached() -> Config {
+    Config {
         flavour: Flavour::OpenAi,
         base_url: "http://127.0.0.1:9/v1".into(),
         model: "scripted".into(),
@@ -256,7 +272,13 @@ async fn the_tools_that_there_are_are_offered_and_answer() {
         price: None,
         limits: Limits::default(),
         budgets: Budgets::default(),
-    };
+    }
+}
+
+#[tokio::test]
+async fn the_tools_that_there_are_are_offered_and_answer() {
+    let script = Script::of([call("submit", "{}"), call("abstain", r#"{"reason":"no_matching_telemetry"}"#)]);
+    let config = unreached();
     let clock = Arc::new(|| Timestamp::EPOCH);
     let agent = Agent::with_model(config.clone(), Arc::clone(&script) as _, clock.clone()).unwrap();
     let planned = agent.plan(ROLLOUT, cache_change()).await;

@@ -4,6 +4,8 @@
 
 mod corpus;
 mod forge;
+mod life;
+mod score;
 
 use std::collections::BTreeSet;
 
@@ -213,7 +215,7 @@ fn catalogue() -> Catalogue {
     }
 }
 
-fn plan(twin: &Twin) -> Plan {
+fn bounds() -> Bounds {
     let check = |name: &str| Check {
         name: CheckName::new(name),
         sli: catalogue().entries[0].sli.clone(),
@@ -229,14 +231,18 @@ fn plan(twin: &Twin) -> Plan {
     };
     let rule =
         |glob: &str, name: &str| PathRule { paths: vec![glob.into()], risk: Risk::High, checks: vec![check(name)] };
-    let bounds = Bounds {
+    Bounds {
         catalogue: catalogue(),
         mandatory: vec![check("availability")],
         proposed_max: 12,
         ratio_max: 2.0,
         path_rules: vec![rule("src/**", "asked of sources"), rule("migrations/**", "asked of migrations")],
         ..Bounds::default()
-    };
+    }
+}
+
+fn plan(twin: &Twin) -> Plan {
+    let bounds = bounds();
     let draft = heuristic_draft(&twin.diff, &bounds.catalogue);
     let served = &["ratio", "latency", "events_per_traffic"];
     admit(draft, &bounds, Touched::of(&twin.change), served, |_| Trial::default()).plan

@@ -80,7 +80,14 @@ async fn a_whole_conversation_goes_back_in_the_order_it_was_said() {
     messages.push(Message::Tool { id: "a".into(), answer: "{\"status\":\"ok\"}".into() });
     messages.push(Message::Assistant { text: None, refusal: Some("No.".into()), calls: vec![] });
     messages.push(Message::Assistant { text: None, refusal: None, calls: vec![] });
-    let question = Question { messages: &messages, tools: &[], must_call: true, output_tokens_max: 5, cache_key: "" };
+    let question = Question {
+        messages: &messages,
+        tools: &[],
+        must_call: true,
+        output_tokens_max: 5,
+        tries: &Tries::of(3),
+        cache_key: "",
+    };
     client.ask(question).await.reply.unwrap();
     let sent = server.seen()[0].json();
     let expected = json!([

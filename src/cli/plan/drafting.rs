@@ -33,7 +33,7 @@ pub(super) struct Drafted {
 impl Drafted {
     /// A draft by plain rules.
     pub(super) fn by_rules(diff: &Diff, service: &ServicePolicy) -> Self {
-        let draft = plan::heuristic_draft(diff, &service.bounds.catalogue);
+        let draft = agent::without_secrets(plan::heuristic_draft(diff, &service.bounds.catalogue));
         Self { draft, conversation: None, differences: Vec::new() }
     }
 }
@@ -72,7 +72,7 @@ impl Planner<'_> {
     async fn asked(self, agent: &Agent, change: Change, diff: Diff) -> anyhow::Result<Drafted> {
         let telemetry = assemble::telemetry(self.config, clock())?;
         self.await_index(&*telemetry).await;
-        let by_rules = plan::heuristic_draft(&diff, &self.service.bounds.catalogue);
+        let by_rules = agent::without_secrets(plan::heuristic_draft(&diff, &self.service.bounds.catalogue));
         let order = drafting::Order {
             rollout: NO_ROLLOUT,
             name: self.name.clone(),

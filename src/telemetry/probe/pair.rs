@@ -63,6 +63,8 @@ struct State {
     newest: Option<Timestamp>,
     /// What came up to then has been told, so nothing may come to it any more.
     closed: Timestamp,
+    /// What came up to then has been told ahead of the window that it belongs to.
+    told_ahead: Timestamp,
     turn: usize,
 }
 
@@ -80,10 +82,21 @@ impl Pair {
         locked(&self.state).newest
     }
 
-    /// Says that what came up to then is being told.
-    pub(super) fn close(&self, through: Timestamp) {
+    /// What of a window was not told ahead. It is closed from now on: nothing comes to it any more.
+    pub(super) fn rest_of(&self, window: Window) -> Window {
         let mut state = locked(&self.state);
+        state.closed = state.closed.max(window.through);
+        Window { after: window.after.max(state.told_ahead).min(window.through), through: window.through }
+    }
+
+    /// What came after that time, up to now, and was not told ahead before; from now on it is told.
+    pub(super) fn told_ahead(&self, after: Timestamp) -> Window {
+        let mut state = locked(&self.state);
+        let after = after.max(state.told_ahead);
+        let through = state.newest.unwrap_or(after).max(after);
+        state.told_ahead = through;
         state.closed = state.closed.max(through);
+        Window { after, through }
     }
 
     /// Whether both arms have a result of each of these probes at or after that time.
