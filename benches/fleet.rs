@@ -111,7 +111,7 @@ impl Bench {
                     self.handle(Event::Shifted { request, rollout, read: Ok(read) });
                 }
                 Effect::Measure { .. } => measures.push(effect),
-                Effect::Advise { .. } | Effect::Narrate { .. } | Effect::Announce(_) => {}
+                Effect::Advise { .. } | Effect::Narrate { .. } | Effect::Expect { .. } | Effect::Announce(_) => {}
             }
         }
         measures
@@ -126,6 +126,7 @@ fn measured(request: RequestId, rollout: RolloutId, after: Timestamp, through: T
         window,
         tally: Ok(Tally::Counts(counts)),
         parts: Vec::new(),
+        estimated: false,
     };
     let measurements = (0..CHECKS)
         .flat_map(|check| {

@@ -28,7 +28,7 @@ fn measured(n: u64) -> Stamped<Event> {
         .flat_map(|check| [Arm::Control, Arm::Canary].map(|arm| (check, arm)))
         .map(|(check, arm)| {
             let tally = Ok(Tally::Counts(Counts { bad: n % 7, total: 1_000 + n % 100 }));
-            Measurement { check: CheckId(check), arm, window, tally, parts: Vec::new() }
+            Measurement { check: CheckId(check), arm, window, tally, parts: Vec::new(), estimated: false }
         })
         .collect();
     let event = Event::Measured { request: RequestId(n), rollout: RolloutId(1), through: window.through, measurements };

@@ -6,6 +6,7 @@
 
 mod autonomy;
 mod bake_time;
+mod baseline;
 mod hard_slo;
 mod kill_switch;
 mod minimum_samples;
@@ -108,6 +109,7 @@ pub const RAILS: &[Rail] = &[
     telemetry_blackout::RAIL,
     no_data::RAIL,
     minimum_samples::RAIL,
+    baseline::RAIL,
     bake_time::RAIL,
     step_size::RAIL,
     progress_deadline::RAIL,
@@ -130,6 +132,8 @@ pub struct CheckFacts<'a> {
     pub recent: Counts,
     /// What the canary counted since this stage began.
     pub this_stage: Counts,
+    /// What is unusual about it where no control is left to compare with, in words; `None` where nothing is, or control is.
+    pub unusual: Option<&'a Text>,
 }
 
 impl CheckFacts<'_> {

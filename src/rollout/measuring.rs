@@ -166,6 +166,9 @@ impl Rollout {
             let is_taught = !guards && plan.checks().iter().any(|other| teaches_the_same(other, check));
             let teaches =
                 !is_taught && control.as_ref().is_ok_and(|control| desk.memory.learn(check, control, span, now));
+            if let Ok(canary) = &canary {
+                record.look_alone(check, canary, through, estimated);
+            }
             record.measured(check, control, canary, span, pace, estimated);
             if teaches || is_taught {
                 record.recalibrate(|| desk.memory.calibration(check));
