@@ -59,3 +59,77 @@ pub(super) async fn learn(telemetry: Arc<dyn Provider>, order: Order, clock: Clo
     }
     learnt
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures_util::{FutureExt, future::BoxFuture};
+
+    use super::*;
+    use crate::{
+        domain::{Absence, Counts, Reading, Tally, WayBack},
+        plan::{self, Draft, Touched, Trial},
+        sim::scenario,
+        telemetry::{Answer, Ask, Past},
+    };
+
+    /// A source with a week of history, with an error, or without an answer.
+    enum Source {
+        Week,
+        Broken,
+        Silent,
+    }
+
+    impl Provider for Source {
+        fn measure(&self, ask: Ask) -> BoxFuture<'_, Answer> {
+            std::future::ready(Answer::absent(&ask, &Absence::NoData)).boxed()
+        }
+
+        fn history(&self, ask: PastAsk) -> BoxFuture<'_, Result<Past, Absence>> {
+            assert!(ask.reach >= HISTORY_REACH, "as much as reaches back from the switch");
+            let block = |i: u64| Ok(Reading::whole(Tally::Counts(Counts { bad: 20 + i * i % 7, total: 1_000 })));
+            match self {
+                Self::Week => {
+                    let past = Past { every: Duration::from_secs(300), blocks: (0..7 * 288).map(block).collect() };
+                    std::future::ready(Ok(past)).boxed()
+                }
+                Self::Broken => std::future::ready(Err(Absence::Unavailable(Text::new("503")))).boxed(),
+                Self::Silent => std::future::pending().boxed(),
+            }
+        }
+    }
+
+    async fn learnt(source: Source, within: Duration) -> Learnt {
+        let clock = Clock::default();
+        let draft = Draft::by_rules(Vec::new(), WayBack::Open, Vec::new());
+        let bounds = scenario::bounds();
+        let admission = plan::admit(draft, &bounds, Touched::NOTHING, &["ratio"], |_| Trial::default());
+        let now = clock.now();
+        let switch = Switch { at: now, watch: Duration::from_secs(3_600), left_out: Vec::new() };
+        let order = Order {
+            service: ServiceName::new("shop"),
+            stable: None,
+            plan: Arc::new(admission.plan),
+            switch: Arc::new(switch),
+            no_later_than: now + within,
+        };
+        let mut learnt = learn(Arc::new(source), order, clock).await;
+        assert_eq!(learnt.len(), bounds.mandatory.len(), "one for each check");
+        learnt.remove(0).1
+    }
+
+    #[tokio::test]
+    async fn what_history_lets_expect_is_learnt_and_what_is_missing_is_said() {
+        let minutes = Duration::from_secs(300);
+        assert!(learnt(Source::Week, minutes).await.unwrap().windows().0 >= 19);
+        let why = learnt(Source::Broken, minutes).await.unwrap_err();
+        assert_eq!(why.as_str(), "history: unavailable: 503");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_source_that_never_answers_is_not_waited_for_beyond_its_time() {
+        let why = learnt(Source::Silent, Duration::from_secs(300)).await.unwrap_err();
+        assert_eq!(why.as_str(), "history gave no answer in time");
+    }
+}
