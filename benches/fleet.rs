@@ -111,7 +111,7 @@ impl Bench {
                     self.handle(Event::Shifted { request, rollout, read: Ok(read) });
                 }
                 Effect::Measure { .. } => measures.push(effect),
-                Effect::Advise { .. } | Effect::Narrate { .. } | Effect::Announce(_) => {}
+                Effect::Advise { .. } | Effect::Narrate { .. } | Effect::Expect { .. } | Effect::Announce(_) => {}
             }
         }
         measures

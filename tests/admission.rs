@@ -4,8 +4,8 @@
 use tollgate::{
     domain::*,
     plan::{
-        Admission, Baseline, Bounds, Draft, Fallback, PathRule, Power, Reason, Source, Standing, Touched, Trial, Tried,
-        admit,
+        Admission, Bounds, Draft, Fallback, PastLevel, PathRule, Power, Reason, Source, Standing, Touched, Trial,
+        Tried, admit,
     },
 };
 
@@ -301,7 +301,7 @@ fn a_draft_cannot_stand_in_for_a_rules_check() {
 fn what_a_plan_keeps_of_trials_and_of_files_is_bounded_and_finite() {
     let share = Share::from_basis_points(100).unwrap();
     let power = Power { share, smallest: Some(f64::NAN), twice_seconds: Some(f64::INFINITY) };
-    let baseline = Baseline { rate: f64::NAN, per_second: 1.0, empty: 0.0, seconds: 1, is_calibrated: true };
+    let baseline = PastLevel { rate: f64::NAN, per_second: 1.0, empty: 0.0, seconds: 1, is_calibrated: true };
     let trial = Tried {
         baseline: Some(baseline),
         power: vec![power; 17],

@@ -89,6 +89,7 @@ fn service(model: Option<ModelPolicy>) -> ServicePolicy {
         bake_time_shown_safe: None,
         model,
         risk_bake: RiskBake::default(),
+        control: ControlAge::Running,
     }
 }
 
@@ -266,6 +267,7 @@ impl World {
             }
             Effect::Narrate { story, .. } => self.stories.push(story),
             Effect::Announce(notice) => self.notices.push(notice),
+            Effect::Expect { .. } => {}
         }
     }
 

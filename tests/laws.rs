@@ -98,6 +98,10 @@ prop_compose! {
 }
 
 fn with_case<T>(drawn: &Drawn, then: impl FnOnce(&Case<'_>) -> T) -> T {
+    with_baseline(drawn, None, then)
+}
+
+fn with_baseline<T>(drawn: &Drawn, unusual: Option<&Text>, then: impl FnOnce(&Case<'_>) -> T) -> T {
     let mut check = scenario::bounds().mandatory.remove(0);
     if drawn.advisory {
         check.weight = Weight::Advisory;
@@ -125,6 +129,7 @@ fn with_case<T>(drawn: &Drawn, then: impl FnOnce(&Case<'_>) -> T) -> T {
         latest: drawn.latest.as_ref(),
         recent: drawn.recent,
         this_stage: drawn.stage_counts,
+        unusual,
     }];
     then(&Case {
         now: Timestamp::from_millis(drawn.now),
@@ -160,6 +165,24 @@ fn breaches(counts: Counts) -> bool {
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 4_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// What a baseline other than control finds only ever turns a promotion into a hold: nothing it says widens exposure,
+    /// and nothing it says takes traffic back.
+    #[test]
+    fn a_baseline_only_holds(drawn in drawn(), proposed in prop::sample::select(vec![Verdict::Promote, Verdict::Hold, Verdict::Rollback])) {
+        let why = Text::new("unusual");
+        let usual = with_case(&drawn, |case| rails::review(proposed, case));
+        let unusual = with_baseline(&drawn, Some(&why), |case| rails::review(proposed, case));
+        let holds = !drawn.advisory && drawn.asked != Some(Verdict::Promote);
+        let expected = if holds && usual.verdict == Verdict::Promote { Verdict::Hold } else { usual.verdict };
+        prop_assert_eq!(unusual.verdict, expected);
+        prop_assert_eq!(unusual.objections.iter().any(|o| o.rail == "baseline" && o.page), holds);
+        if unusual.verdict == usual.verdict {
+            prop_assert_eq!(unusual.shift, usual.shift);
+        } else {
+            prop_assert!(unusual.shift.is_none());
+        }
+    }
 
     /// Whatever is proposed, the rails let it pass or lower it, and a lowered verdict raises nothing.
     #[test]
@@ -271,6 +294,11 @@ fn any_event() -> impl Strategy<Value = Event> {
                 Event::Advised { request, rollout, advice: Ok(advice), conversation: None }
             }
         ),
+        2 => (request.clone(), rollout.clone()).prop_map(|(request, rollout)| Event::Expected {
+            request,
+            rollout,
+            learnt: vec![(CheckId(0), Err(Text::new("no history")))],
+        }),
         1 => (request.clone(), rollout.clone()).prop_map(|(request, rollout)| Event::Narrated {
             request,
             rollout,
@@ -313,6 +341,7 @@ proptest! {
                     | Effect::Draft { .. }
                     | Effect::Advise { .. }
                     | Effect::Narrate { .. }
+                    | Effect::Expect { .. }
                     | Effect::Measure { .. } => {}
                 }
             }
@@ -328,7 +357,7 @@ proptest! {
 /// fleet has a rollout under way; its bytes change when the shape of the state does.
 #[test]
 fn the_snapshot_format_is_raised_when_the_fleet_changes() {
-    const FORMAT_AND_DIGEST: (u32, &str) = (5, "9b78fb7406f85fcb");
+    const FORMAT_AND_DIGEST: (u32, &str) = (6, "9b78fb7406f85fcb");
     let scenario = Scenario::from_seed(3);
     let mut fleet = Fleet::default();
     let at = Timestamp::from_millis(1_000);
@@ -349,7 +378,11 @@ fn the_snapshot_format_is_raised_when_the_fleet_changes() {
                 let (rollout, read) = (shift.get().rollout, Ok(shift.get().to.clone()));
                 Event::Shifted { request, rollout, read }
             }
-            Effect::Advise { .. } | Effect::Narrate { .. } | Effect::Measure { .. } | Effect::Announce(_) => continue,
+            Effect::Advise { .. }
+            | Effect::Narrate { .. }
+            | Effect::Expect { .. }
+            | Effect::Measure { .. }
+            | Effect::Announce(_) => continue,
         };
         open.extend(fleet.handle(&Stamped { at, event }));
     }

@@ -75,6 +75,7 @@ fn what_an_older_version_did_not_say_has_its_default() {
     let Event::Started { policy } = entry(0, STARTED).event else { panic!() };
     let service = policy.services.values().next().unwrap();
     assert_eq!((&service.model, service.risk_bake), (&None, RiskBake { medium: 1.0, high: 1.0 }));
+    assert_eq!(service.control, tollgate::domain::ControlAge::Running);
     let bounds = &service.bounds;
     assert!(!bounds.beyond_catalogue && bounds.probes.is_empty() && bounds.path_rules.is_empty());
     let Event::Started { policy } = entry(0, STARTED_OLDER).event else { panic!() };

@@ -69,6 +69,7 @@ fn service(autonomy: Autonomy) -> ServicePolicy {
         bake_time_shown_safe: None,
         model: None,
         risk_bake: RiskBake::default(),
+        control: ControlAge::Running,
         draft_within: None,
     }
 }
@@ -158,7 +159,7 @@ impl World {
                 Effect::FetchChange { request, pull_request, .. } => {
                     self.ev(Event::ChangeFetched { request, change: Ok(Arc::new(change(pull_request))) })
                 }
-                Effect::Advise { .. } | Effect::Narrate { .. } => {}
+                Effect::Advise { .. } | Effect::Narrate { .. } | Effect::Expect { .. } => {}
                 Effect::Draft { request, rollout, .. } => {
                     let d = Draft::by_rules(self.checks.clone(), self.way_back.clone(), vec![]);
                     self.ev(Event::Drafted { request, rollout, draft: Ok(Box::new(d)), conversation: None })

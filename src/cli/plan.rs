@@ -16,7 +16,7 @@ use crate::{
     domain::{Change, Diff, FileTouched, Person, Repository, Revision, ServiceName, Text, Usage},
     forge::{self, GitHub},
     plan::{self, Admission},
-    rollout::ServicePolicy,
+    rollout::{self, ServicePolicy},
     stats,
 };
 
@@ -93,6 +93,8 @@ struct Written<'a> {
     differences: &'a [Text],
     #[serde(skip_serializing_if = "Option::is_none")]
     stages: Option<Vec<StageOutlook<'a>>>,
+    /// What each stage will be compared with, as far as it is known beforehand.
+    baselines: Vec<&'static str>,
 }
 
 pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
@@ -138,11 +140,13 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let stages = outlook::of(service, admission.plan.checks(), &args.requests_per_second, &args.bad_rate)?;
     let usage = conversation.as_ref().map(|conversation| conversation.usage());
     if args.json {
-        let written = Written { admission: &admission, usage, differences: &differences, stages };
+        let baselines = service.stages.iter().map(|stage| rollout::foreseen(stage, service.control)).collect();
+        let written = Written { admission: &admission, usage, differences: &differences, stages, baselines };
         println!("{}", serde_json::to_string_pretty(&written)?);
     } else {
         let told = told::Told { service: name, admission: &admission, conversation: conversation.as_ref() };
-        print!("{}{}", told::render(&told), stages.as_deref().map(outlook::render).unwrap_or_default());
+        let compared = told::compared(service);
+        print!("{}{compared}{}", told::render(&told), stages.as_deref().map(outlook::render).unwrap_or_default());
         for difference in &differences {
             eprintln!("replay: {difference}");
         }

@@ -365,6 +365,12 @@ fn check(check: &CheckView) -> String {
     if let Some(intended) = &check.intended {
         more(format!("an intended effect, which decides nothing: {}", word(intended).replace('_', " ")));
     }
+    if let Some(baseline) = &check.baseline {
+        more(format!("compared with {}: {}", shown(&baseline.words), shown(&baseline.why)));
+        if let Some(says) = &baseline.says {
+            more(shown(says).to_string());
+        }
+    }
     if let Some(absent) = &check.absent {
         more(format!("no tally in the newest window: {}", shown(absent)));
     }
@@ -414,7 +420,7 @@ pub(super) mod tests {
             Aim, Autonomy, Concentration, Evidence, Finding, Objection, Origin, Outcome, Prose, Risk, ServiceName,
             Text, Verdict, Weight,
         },
-        plan::{Baseline, Fallback, Power, Standing},
+        plan::{Fallback, PastLevel, Power, Standing},
         rollout::{Explanation, Moment, StageView},
     };
 
@@ -458,6 +464,7 @@ pub(super) mod tests {
                     share,
                     bake_time_ms: 600_000,
                     entered: (place < 2).then_some(NOON),
+                    baseline: String::new(),
                 })
                 .collect(),
             opened: NOON,
@@ -484,6 +491,7 @@ pub(super) mod tests {
                 evidence,
                 concern: None,
                 outlook: None,
+                baseline: None,
                 absent: None,
                 estimated: false,
                 control_rate: Some(0.003),
@@ -561,7 +569,7 @@ pub(super) mod tests {
             standing: Standing::Rejected,
             reason: "no_data".into(),
             detail: "nothing was counted".into(),
-            baseline: Some(Baseline {
+            baseline: Some(PastLevel {
                 rate: 0.0012,
                 per_second: 84.0,
                 empty: 0.0,

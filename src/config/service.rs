@@ -10,7 +10,7 @@ use super::{
     written,
 };
 use crate::{
-    domain::{Autonomy, Repository, ServiceName},
+    domain::{Autonomy, ControlAge, Repository, ServiceName},
     rollout::{Deployed, ServicePolicy, Stage},
 };
 
@@ -138,6 +138,7 @@ impl Reading<'_> {
             model: None,
             draft_within: None,
             risk_bake,
+            control: written.control.map_or(ControlAge::Running, Into::into),
         })
     }
 
@@ -257,6 +258,15 @@ impl From<written::Deployed> for Deployed {
         match written {
             written::Deployed::OnMerge => Self::OnMerge,
             written::Deployed::WhenTold => Self::WhenTold,
+        }
+    }
+}
+
+impl From<written::Control> for ControlAge {
+    fn from(written: written::Control) -> Self {
+        match written {
+            written::Control::Running => Self::Running,
+            written::Control::SameAge => Self::SameAge,
         }
     }
 }

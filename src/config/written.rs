@@ -117,6 +117,8 @@ pub(super) struct Service {
     pub(super) deployed: Option<Deployed>,
     /// How far we may act.
     pub(super) autonomy: Option<Autonomy>,
+    /// What the old version that serves beside the canary is.
+    pub(super) control: Option<Control>,
     /// The ladder.
     pub(super) stages: Option<Vec<Stage>>,
     /// Largest chance of rolling back a harmless change.
@@ -189,6 +191,16 @@ pub(super) enum Deployed {
     OnMerge,
     /// When the API is told of it.
     WhenTold,
+}
+
+/// What the old version that serves beside the canary is.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Control {
+    /// The old version as it has been running.
+    Running,
+    /// A deployment of it that is started together with the canary.
+    SameAge,
 }
 
 /// How far we may act.

@@ -15,6 +15,7 @@ use tokio::sync::{broadcast, mpsc};
 use super::{
     Clock, Handle, Metrics,
     drafting::{Desk, Drafts, Order},
+    expecting,
 };
 use crate::{
     agent::{Advised, Agent, Narrated},
@@ -98,6 +99,14 @@ impl Dispatch {
                     };
                     let (advice, conversation) = (advice.map_err(told), conversation.map(Box::new));
                     Event::Advised { request, rollout, advice, conversation }
+                });
+            }
+            Effect::Expect { request, rollout, service, stable, plan, switch, no_later_than } => {
+                let (telemetry, clock) = (Arc::clone(&self.wings.telemetry), self.clock.clone());
+                let order = expecting::Order { service, stable, plan, switch, no_later_than };
+                self.spawn(async move {
+                    let learnt = expecting::learn(telemetry, order, clock).await;
+                    Event::Expected { request, rollout, learnt }
                 });
             }
             Effect::Narrate { request, rollout, story } => {
@@ -260,6 +269,10 @@ fn within_an_entry(event: Event) -> Event {
         }
         Event::Narrated { request, rollout, .. } => {
             Event::Narrated { request, rollout, words: Err(why()), conversation: None }
+        }
+        Event::Expected { request, rollout, learnt } => {
+            let learnt = learnt.into_iter().map(|(check, _)| (check, Err(why()))).collect();
+            Event::Expected { request, rollout, learnt }
         }
         Event::Measured { request, rollout, through, measurements } => {
             let absent = |measurement: Measurement| Measurement {

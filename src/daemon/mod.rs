@@ -5,6 +5,7 @@
 mod clock;
 mod dispatch;
 pub mod drafting;
+mod expecting;
 mod handle;
 mod live;
 mod metrics;
@@ -239,7 +240,11 @@ mod tests {
                     let shift = shift.get();
                     Some(Event::Shifted { request, rollout: shift.rollout, read: Ok(shift.to.clone()) })
                 }
-                Effect::Advise { .. } | Effect::Narrate { .. } | Effect::Measure { .. } | Effect::Announce(_) => None,
+                Effect::Advise { .. }
+                | Effect::Narrate { .. }
+                | Effect::Expect { .. }
+                | Effect::Measure { .. }
+                | Effect::Announce(_) => None,
             }));
             entries.push(entry);
         }

@@ -222,6 +222,7 @@ impl ModelMetrics {
                 | Event::ChangeFetched { .. }
                 | Event::RevisionDeployed { .. }
                 | Event::Shifted { .. }
+                | Event::Expected { .. }
                 | Event::Measured { .. }
                 | Event::Commanded { .. }
                 | Event::KillSwitch { .. }

@@ -4,6 +4,7 @@
 //! ([`Absence`]), and whatever comes from outside is bounded by the constructors here ([`Text`]).
 
 mod advice;
+mod baseline;
 mod change;
 mod check;
 mod conversation;
@@ -22,6 +23,7 @@ mod time;
 mod verdict;
 
 pub use advice::{Action, Advice, Brief, CheckBrief, Confidence, Story};
+pub use baseline::{Baseline, ChosenBaseline, ControlAge};
 pub use change::{Change, FileTouched, Person, Repository, Revision, TouchKind, WayBack};
 pub use check::{Aim, Check, CheckId, DiffLine, Direction, HardLimit, Origin, Split, Weight};
 pub use conversation::{Conversation, Exchange, Message, ModelRole, ToolCall, Usage};

@@ -92,7 +92,8 @@ fn noticed(target: &[Option<f64>], siblings: &[Vec<Option<f64>>], at: usize) -> 
     let siblings: Vec<_> = siblings.iter().filter_map(|sibling| sibling.split_at_checked(at)).collect();
     let (earlier, now): (Vec<_>, Vec<_>) = siblings.into_iter().unzip();
     let direction = Direction::HigherIsWorse;
-    let expectation = Expectation::learn(&Past { target: before, siblings: &earlier, watch: WATCH, direction });
+    let expectation =
+        Expectation::learn(&Past { target: before, siblings: &earlier, watch: WATCH, direction, left_out: &[] });
     let is_unusual = |minutes: &usize| {
         let seen: Vec<_> = now.iter().map(|sibling| sibling.get(..*minutes).unwrap_or(sibling)).collect();
         let since = since.get(..*minutes).unwrap_or(since);

@@ -11,7 +11,7 @@ use super::entry::{Flaw, Hash, Link};
 use crate::rollout::Fleet;
 
 /// The format of snapshots written by this version: of the head, and of everything a [`Fleet`] holds.
-pub const SNAPSHOT_FORMAT: u32 = 5;
+pub const SNAPSHOT_FORMAT: u32 = 6;
 
 /// Most bytes of a snapshot.
 pub(super) const SNAPSHOT_BYTES_MAX: usize = 1024 * 1024 * 1024;

@@ -14,7 +14,7 @@ pub use admit::{Admission, Bounds, PathRule, Plan, Rejection, Touched, Trial, ad
 pub use fallback::fallback;
 pub use heuristic::draft as heuristic_draft;
 pub use path_class::{Role, path_class, role};
-pub use tried::{Baseline, Fallback, Found, Power, Reason, Source, Standing, Tried};
+pub use tried::{Fallback, Found, PastLevel, Power, Reason, Source, Standing, Tried};
 
 use serde::{Deserialize, Serialize};
 

@@ -142,7 +142,7 @@ impl Reason {
 
 /// What the past of a check's SLI was like.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Baseline {
+pub struct PastLevel {
     /// Bad for each of all, or the mean of a gauge.
     pub rate: f64,
     /// How many of all there were in a second; of a gauge, readings.
@@ -178,7 +178,7 @@ pub struct Tried {
     /// In words that say what to mend; empty where nothing is.
     pub detail: Text,
     /// What its SLI's past was like; `None` where there is none.
-    pub baseline: Option<Baseline>,
+    pub baseline: Option<PastLevel>,
     /// How it fared in rollouts in which nothing had changed.
     pub trial: Trial,
     /// What it can see, stage after stage.

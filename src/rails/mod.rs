@@ -6,6 +6,7 @@
 
 mod autonomy;
 mod bake_time;
+mod baseline;
 mod hard_slo;
 mod kill_switch;
 mod minimum_samples;
@@ -110,6 +111,7 @@ pub const RAILS: &[Rail] = &[
     no_data::RAIL,
     minimum_samples::RAIL,
     sample_ratio::RAIL,
+    baseline::RAIL,
     bake_time::RAIL,
     step_size::RAIL,
     progress_deadline::RAIL,
@@ -132,6 +134,8 @@ pub struct CheckFacts<'a> {
     pub recent: Counts,
     /// What the canary counted since this stage began.
     pub this_stage: Counts,
+    /// What is unusual about it where no control is left to compare with, in words; `None` where nothing is, or control is.
+    pub unusual: Option<&'a Text>,
 }
 
 impl CheckFacts<'_> {

@@ -8,8 +8,8 @@ use super::{
 };
 use crate::{
     domain::{
-        Autonomy, Command, Exposure, Objection, Outcome, Person, Severity, Shift, Text, Upcoming, Verdict, WayBack,
-        Weight,
+        Autonomy, Command, Exposure, Objection, Outcome, Person, Severity, Shift, Text, Timestamp, Upcoming, Verdict,
+        WayBack, Weight,
     },
     rails::{self, Case, Cleared, Reviewed, StageFacts},
 };
@@ -50,6 +50,7 @@ impl Rollout {
             Verdict::Promote => self.promote(shift, desk),
             Verdict::Hold => {
                 self.hand_over_if_stuck(desk);
+                self.hand_over_unusual(desk);
                 if asking == Asking::Findings {
                     self.ask_advice(desk);
                 }
@@ -95,6 +96,24 @@ impl Rollout {
             let why = format!("no verdict in time, and it may not be taken back by itself; {} has it", self.exposure);
             self.end(desk, Outcome::HandedOver, Severity::Page, why);
         }
+    }
+
+    /// What is unusual where no control is left holds a stage, and is neither taken back nor let on by ourselves: when
+    /// the patience is over, a person has it.
+    fn hand_over_unusual(&mut self, desk: &mut Desk<'_>) {
+        let waits = self.paused_since.is_some() || desk.kill_switch || !self.is_unusual();
+        let held_since = self.held_since(desk.policy);
+        let is_over = |since| desk.now.since(since) > self.usual_patience(since, desk);
+        if self.phase == Phase::Baking && !waits && held_since.is_some_and(is_over) {
+            let why = format!("something is unusual and there is no control to tell why; {} has it", self.exposure);
+            self.end(desk, Outcome::HandedOver, Severity::Page, why);
+        }
+    }
+
+    /// How long a stage that counts as held from then may last, if nothing stops its clock.
+    fn usual_patience(&self, held_since: Timestamp, desk: &Desk<'_>) -> std::time::Duration {
+        let watch = if self.at_last_stage() { desk.policy.watch } else { std::time::Duration::ZERO };
+        self.patience_from.since(held_since).saturating_add(self.patience(desk.policy)).saturating_add(watch)
     }
 
     fn review(&self, asking: Asking, desk: &Desk<'_>) -> (Verdict, Reviewed) {
@@ -144,9 +163,9 @@ impl Rollout {
         let patience = match self.paused_since {
             Some(_) => std::time::Duration::MAX,
             None if desk.kill_switch => std::time::Duration::MAX,
-            None => {
-                self.patience_from.since(held_since).saturating_add(self.patience(desk.policy)).saturating_add(watch)
-            }
+            // What is unusual is no reason to go back: a person has it when the patience ends.
+            None if self.is_unusual() => std::time::Duration::MAX,
+            None => self.usual_patience(held_since, desk),
         };
         let shown_safe = desk.policy.bake_time_shown_safe;
         Some(StageFacts {

@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::Policy;
+use super::{Policy, Switch};
 use crate::{
     domain::{
-        Advice, Brief, Change, Command, Conversation, Exposure, Measurement, Notice, PastChange, Person, Prose,
-        Repository, RequestId, Revision, RolloutId, ServiceName, Shift, Story, Text, Timestamp,
+        Advice, Brief, Change, CheckId, Command, Conversation, Exposure, Measurement, Notice, PastChange, Person,
+        Prose, Repository, RequestId, Revision, RolloutId, ServiceName, Shift, Story, Text, Timestamp,
     },
     plan::{Draft, Plan},
     rails::Cleared,
+    stats::no_control::Expectation,
 };
 
 /// What happened. Every event is in the journal before anything is done about it.
@@ -107,6 +108,15 @@ pub enum Event {
         through: Timestamp,
         /// One for each check and arm.
         measurements: Vec<Measurement>,
+    },
+    /// Reply to [`Effect::Expect`].
+    Expected {
+        /// The request.
+        request: RequestId,
+        /// The rollout.
+        rollout: RolloutId,
+        /// What was learnt for each check, or why nothing; never history itself.
+        learnt: Vec<(CheckId, Result<Expectation, Text>)>,
     },
     /// A person asks for something of one rollout.
     Commanded {
@@ -223,6 +233,23 @@ pub enum Effect {
         /// Answer as soon as there is data through this time, or with an absence once `no_later_than` has come.
         through: Timestamp,
         /// Answer by then, whatever there is.
+        no_later_than: Timestamp,
+    },
+    /// Learn what the same hours of past days let expect where there is no control; answer [`Event::Expected`].
+    Expect {
+        /// To be named in the reply.
+        request: RequestId,
+        /// To be named in the reply.
+        rollout: RolloutId,
+        /// The service.
+        service: ServiceName,
+        /// The version that everyone had, when it is known by revision: the past is its.
+        stable: Option<Revision>,
+        /// What is compared.
+        plan: Arc<Plan>,
+        /// From when on there is no control, and which times do not count.
+        switch: Arc<Switch>,
+        /// Later than this the answer is not waited for.
         no_later_than: Timestamp,
     },
     /// Tell people.

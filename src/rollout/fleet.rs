@@ -76,6 +76,10 @@ impl Fleet {
                 let measured = |r: &mut Rollout, desk: &mut Desk<'_>| r.measured(*through, measurements, desk);
                 self.reply(*rollout, &mut effects, |r| r.awaits_measurement(*request), measured);
             }
+            Event::Expected { request, rollout, learnt } => {
+                let expected = |r: &mut Rollout, desk: &mut Desk<'_>| r.expected(learnt, desk);
+                self.reply(*rollout, &mut effects, |r| r.awaits_history(*request), expected);
+            }
             Event::Commanded { rollout, command, by } => {
                 self.with(*rollout, &mut effects, |r, desk| r.commanded(*command, by, desk));
             }
@@ -438,6 +442,9 @@ impl Rollout {
             | Phase::Draining { .. }
             | Phase::Done(_)
             | Phase::Quarantined { .. } => {}
+        }
+        if self.baselines.awaited_until().is_some_and(|until| until <= desk.now) {
+            self.history_is_late(desk);
         }
         if self.measuring.is_some_and(|asked| asked.until <= desk.now) {
             self.measurement_is_due(desk);

@@ -184,6 +184,9 @@ impl Rollout {
             let is_taught = !guards && plan.checks().iter().any(|other| teaches_the_same(other, check));
             let teaches =
                 !is_taught && control.as_ref().is_ok_and(|control| desk.memory.learn(check, control, span, now));
+            if let Some(warm) = canary.as_ref().ok().and_then(|canary| cold.warm(Arm::Canary, canary)) {
+                record.look_alone(check, &warm, through, estimated);
+            }
             let out = record.measured(check, [control, canary], &cold, span, pace, estimated);
             if check.origin == Origin::Slo && check.sli.counts_requests() {
                 left_out.get_or_insert(out);

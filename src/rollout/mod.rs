@@ -2,15 +2,17 @@
 //!
 //! In reading order: what can happen and be asked (`event`), what the operator wants (`policy`), the loop (`drive`), the
 //! fleet, one rollout (`state`, and what it does in `planning`, `shifting`, `measuring`, `deciding`, `restarting`), what
-//! a model's word counts in it (`advising`, `narrating`; `intended` effects; `past` and `spending` for the next), and how
-//! it is seen (`view`, `show`).
+//! a model's word counts in it (`advising`, `narrating`; `intended` effects; `past` and `spending` for the next), what
+//! stands in where there is no control (`baseline`, `expecting`, `standing_in`), and how it is seen (`view`, `show`).
 
 mod advising;
 mod balance;
+mod baseline;
 mod deciding;
 mod desk;
 mod drive;
 mod event;
+mod expecting;
 mod fleet;
 mod intake;
 mod intended;
@@ -30,15 +32,18 @@ mod restarting;
 mod shifting;
 mod show;
 mod spending;
+mod standing_in;
 mod state;
 mod view;
 mod warm_up;
 
+pub use baseline::{Learnt, foreseen};
 pub use drive::{World, run};
 pub use event::{Effect, Event, FetchError, ShiftError};
+pub use expecting::{HISTORY_REACH, Switch, expect, has_no_level};
 pub use fleet::Fleet;
 pub use intended::Intended;
 pub use narrating::Explanation;
 pub use policy::{Deployed, ModelMay, ModelPolicy, Policy, RiskBake, ServicePolicy, Stage};
 pub use spending::{Account, Spent};
-pub use view::{CheckView, FleetView, Moment, RolloutView, Sight, StageView, TrialView};
+pub use view::{BaselineView, CheckView, FleetView, Moment, RolloutView, Sight, StageView, TrialView};

@@ -144,6 +144,7 @@ impl Rollout {
         self.listening_since = Some(desk.now);
         self.measured_through = desk.now;
         self.phase = Phase::Baking;
+        self.choose_baselines(None, desk);
         self.measure(desk);
     }
 

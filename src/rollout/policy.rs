@@ -6,7 +6,9 @@ use std::{collections::BTreeMap, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    domain::{Autonomy, Change, Exposure, PolicyVersion, Repository, ServiceName, Share, millis, millis_option},
+    domain::{
+        Autonomy, Change, ControlAge, Exposure, PolicyVersion, Repository, ServiceName, Share, millis, millis_option,
+    },
     plan::Bounds,
 };
 
@@ -139,6 +141,9 @@ pub struct ServicePolicy {
     /// How many times longer a risky change is baked, at least 1.
     #[serde(default)]
     pub risk_bake: RiskBake,
+    /// What the operator says that the control is.
+    #[serde(default)]
+    pub control: ControlAge,
 }
 
 /// How many times longer a stage is baked, by the risk of the change.

@@ -7,16 +7,18 @@ use serde::{Deserialize, Serialize};
 use super::{
     ServicePolicy,
     intended::{self, Intended},
+    standing_in::StandIn,
     warm_up::Cold,
 };
 use crate::{
     domain::{
-        Absence, Aim, Arm, Check, CheckBrief, CheckId, Concern, Counts, Evidence, Finding, PartKind, Reading, Sli,
-        Tally, Text, millis,
+        Absence, Aim, Arm, Baseline, Check, CheckBrief, CheckId, Concern, Counts, Evidence, Finding, PartKind, Reading,
+        Sli, Tally, Text, Timestamp, millis,
     },
     rails::CheckFacts,
     stats::{
         self, Block, Calibration, Running, SequentialTest, Setting, Thinning,
+        no_control::Expectation,
         planning::{self, Criterion, Foreseen, Leg, Load, Outlook},
     },
 };
@@ -75,6 +77,8 @@ pub(super) struct Record {
     thinning: [Thinning; 2],
     /// Whether the newest look was estimated.
     is_estimated: bool,
+    /// What is compared with where there is no control.
+    stand_in: StandIn,
     /// An improvement was proven once; people were told, and proof does not lapse.
     is_confirmed: bool,
 }
@@ -113,6 +117,7 @@ impl Record {
             pending: None,
             thinning: [Thinning::default(); 2],
             is_estimated: false,
+            stand_in: StandIn::default(),
             is_confirmed: false,
         }
     }
@@ -222,6 +227,34 @@ impl Record {
         self.latest = None;
         self.latest_control = None;
         self.is_estimated = false;
+        self.stand_in.stage_began();
+    }
+
+    /// From now on there is no control.
+    pub(super) fn alone_since(&mut self, now: Timestamp) {
+        self.stand_in.alone_since(now);
+    }
+
+    /// What it is compared with in place of a control is chosen.
+    pub(super) fn stand_in_chosen(&mut self, baseline: Baseline, expectation: Option<&Expectation>) {
+        self.stand_in.chosen(baseline, expectation);
+    }
+
+    /// What is compared with in place of a control, and what it says.
+    pub(super) fn stand_in(&self) -> &StandIn {
+        &self.stand_in
+    }
+
+    /// The canary's look is compared with what stands in for a control.
+    pub(super) fn look_alone(&mut self, check: &Check, canary: &Reading, through: Timestamp, estimated: bool) {
+        self.stand_in.look(check, canary, (through, estimated), &self.calibration);
+    }
+
+    /// Requests of both arms in a second, as this stage has shown them.
+    pub(super) fn requests_per_second(&self) -> Option<f64> {
+        let Compared { control, canary, lasted, .. } = self.compared;
+        let total = control.total.saturating_add(canary.total);
+        (!lasted.is_zero() && total > 0).then(|| total as f64 / lasted.as_secs_f64())
     }
 
     /// Whether what was counted in the newest window was estimated by a server.
@@ -394,6 +427,7 @@ impl Record {
             latest: self.latest.as_ref(),
             recent: self.recent(),
             this_stage: self.this_stage,
+            unusual: self.stand_in.unusual(),
         }
     }
 }

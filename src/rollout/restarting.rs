@@ -18,6 +18,7 @@ impl Rollout {
             self.listening_since = Some(desk.now);
         }
         self.counsel.restarted(desk.now);
+        self.ask_history_again(desk);
         match self.phase.clone() {
             Phase::Queued | Phase::AwaitingRevision { .. } | Phase::Done(_) | Phase::Quarantined { .. } => {}
             Phase::Drafting(_) => self.begin(desk),
@@ -30,6 +31,7 @@ impl Rollout {
                 (self.stage, self.listening_since) = (None, None);
                 self.entered.clear();
                 self.counsel = Counsel::default();
+                self.baselines = super::baseline::Baselines::default();
                 self.records.iter_mut().for_each(super::record::Record::stage_began);
                 self.phase = Phase::Ready { since: desk.now };
                 self.restore(desk);

@@ -67,9 +67,11 @@ impl Rollout {
                 self.entered.push(desk.now);
                 self.patience_from = desk.now;
                 self.counsel = Counsel::default();
+                let requests_per_second = self.requests_per_second();
                 self.records.iter_mut().for_each(super::record::Record::stage_began);
                 self.warm_up.stage_began();
                 self.balance.stage_began();
+                self.choose_baselines(requests_per_second, desk);
                 self.hold(desk);
                 let everyone = if self.at_last_stage() { ", everyone" } else { "" };
                 self.announce(desk, Severity::Info, format!("{} has the new version{everyone}", self.exposure));

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use super::{
-    CheckView, Fleet, FleetView, Policy, RolloutView, ServicePolicy, Sight, StageView, TrialView,
+    BaselineView, CheckView, Fleet, FleetView, Policy, RolloutView, ServicePolicy, Sight, StageView, TrialView,
+    foreseen,
     phase::{Goal, Phase},
     record::{self, Pace, Record, Weighed},
     state::Rollout,
 };
 use crate::{
-    domain::{Check, Origin, RolloutId, Timestamp, WayBack},
+    domain::{Check, ChosenBaseline, ControlAge, Origin, RolloutId, Timestamp, WayBack},
     plan::{Standing, Tried},
     stats::planning::{Foreseen, Outlook},
 };
@@ -73,7 +74,7 @@ impl Rollout {
             share: self.exposure.share.basis_points(),
             exposure: self.exposure.to_string(),
             stage: entering.or(self.stage),
-            stages: self.stage_views(),
+            stages: self.stage_views(service.map_or(ControlAge::Running, |service| service.control)),
             opened: self.opened,
             ended: self.ended,
             verdict: self.verdict,
@@ -112,12 +113,13 @@ impl Rollout {
         if self.phase == Phase::Baking && self.at_last_stage() { "watching" } else { self.phase.word() }
     }
 
-    fn stage_views(&self) -> Vec<StageView> {
+    fn stage_views(&self, control: ControlAge) -> Vec<StageView> {
         let view = |(i, stage): (usize, &super::Stage)| StageView {
             exposure: stage.exposure.to_string(),
             share: stage.exposure.share.basis_points(),
             bake_time_ms: u64::try_from(stage.bake_time.as_millis()).unwrap_or(u64::MAX),
             entered: self.entered.get(i).copied(),
+            baseline: foreseen(stage, control).into(),
         };
         self.stages.iter().enumerate().map(view).collect()
     }
@@ -134,9 +136,11 @@ impl Rollout {
         let checks = plan.checks().iter().zip(&self.records).zip(weighed);
         let trial_of = |check: &Check| self.tried().find(|tried| tried.check == check.name).map(trial_view);
         checks
-            .map(|((check, record), weighed)| CheckView {
+            .enumerate()
+            .map(|(place, ((check, record), weighed))| CheckView {
                 // An operator's check is not tried; a proposed one may have borne its name.
                 trial: trial_of(check).filter(|_| check.origin != Origin::Slo),
+                baseline: self.baselines.of(place).map(|chosen| baseline_view(chosen, record)),
                 ..check_view(check, record, weighed, Pace::of(policy), bake_time)
             })
             .collect()
@@ -163,11 +167,23 @@ fn check_view(check: &Check, record: &Record, weighed: Weighed, pace: Pace, bake
         aim: check.aim,
         intended: record.intended(check),
         trial: None,
+        baseline: None,
         control_rate: evidence.control.rate(),
         canary_rate: evidence.canary.rate(),
         interval: evidence.interval,
         outlook: outlook.map(sight),
         evidence,
+    }
+}
+
+fn baseline_view(chosen: &ChosenBaseline, record: &Record) -> BaselineView {
+    let stand_in = record.stand_in();
+    BaselineView {
+        baseline: chosen.baseline,
+        words: chosen.baseline.to_string(),
+        why: chosen.why.to_string(),
+        says: stand_in.says().map(ToString::to_string),
+        is_unusual: stand_in.unusual().is_some(),
     }
 }
 

@@ -9,6 +9,7 @@ use super::{
     Explanation, Moment, ServicePolicy, Stage,
     advising::Counsel,
     balance::Balance,
+    baseline::Baselines,
     desk::Desk,
     event::Effect,
     phase::{Asked, Phase},
@@ -89,6 +90,8 @@ pub(super) struct Rollout {
     pub(super) timeline: Vec<Moment>,
     /// What a model was asked at the stage that is held.
     pub(super) counsel: Counsel,
+    /// What the checks are compared with at the stage that is held.
+    pub(super) baselines: Baselines,
     /// The open request for an explanation.
     pub(super) narrating: Option<RequestId>,
     pub(super) explanation: Option<Explanation>,
@@ -143,6 +146,7 @@ impl Rollout {
             widest_share: 0,
             timeline: Vec::new(),
             counsel: Counsel::default(),
+            baselines: Baselines::default(),
             narrating: None,
             explanation: None,
             usage: None,
@@ -306,7 +310,7 @@ impl Rollout {
             Phase::Ready { .. } | Phase::Baking => None,
         };
         let measuring = self.measuring.map(|asked| asked.until);
-        phase.into_iter().chain(measuring).min()
+        phase.into_iter().chain(measuring).chain(self.baselines.awaited_until()).min()
     }
 
     /// What happens next if nobody does anything.

@@ -5,10 +5,10 @@ use serde::{Deserialize, Serialize};
 use super::{Explanation, Intended};
 use crate::{
     domain::{
-        Aim, Autonomy, Concentration, Concern, Counts, Evidence, Finding, HardLimit, Interval, Objection, Origin,
+        self, Aim, Autonomy, Concentration, Concern, Counts, Evidence, Finding, HardLimit, Interval, Objection, Origin,
         Outcome, Risk, RolloutId, ServiceName, Shares, Timestamp, Upcoming, Usage, Verdict, Weight,
     },
-    plan::{Baseline, Power, Source, Standing},
+    plan::{PastLevel, Power, Source, Standing},
 };
 
 /// The whole fleet.
@@ -133,6 +133,9 @@ pub struct StageView {
     pub bake_time_ms: u64,
     /// When its exposure was confirmed, if it was.
     pub entered: Option<Timestamp>,
+    /// What its checks are to be compared with, as far as that is known beforehand.
+    #[serde(default)]
+    pub baseline: String,
 }
 
 /// One check and what is known of it.
@@ -166,6 +169,9 @@ pub struct CheckView {
     /// What it can see at the stage that is held; `None` before there is traffic, and for kinds without a forecast.
     #[serde(default)]
     pub outlook: Option<Sight>,
+    /// What it is compared with at the stage that is held, and why; `None` before that is chosen.
+    #[serde(default)]
+    pub baseline: Option<BaselineView>,
     /// Why there was no tally in the newest window, by arm.
     pub absent: Option<String>,
     /// Whether a server estimated the newest window's tallies; four fifths of such count as evidence.
@@ -188,6 +194,22 @@ pub struct CheckView {
     pub trial: Option<TrialView>,
 }
 
+/// What a check is compared with at the stage that is held.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BaselineView {
+    /// The baseline.
+    #[serde(rename = "is")]
+    pub baseline: domain::Baseline,
+    /// The same in words.
+    pub words: String,
+    /// Why it is this one.
+    pub why: String,
+    /// What it says so far, where it stands in for a control.
+    pub says: Option<String>,
+    /// Whether that holds the stage and has called a person.
+    pub is_unusual: bool,
+}
+
 /// How a proposed check fared on the service's past.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TrialView {
@@ -200,7 +222,7 @@ pub struct TrialView {
     /// In words; empty where there is nothing to say.
     pub detail: String,
     /// What its SLI's past was like.
-    pub baseline: Option<Baseline>,
+    pub baseline: Option<PastLevel>,
     /// In how many rollouts in which nothing had changed it would have rolled back.
     pub alarms: u32,
     /// How many such rollouts it was tried on.

@@ -8,6 +8,7 @@
 pub mod scenario;
 pub mod watch;
 
+mod history;
 mod model;
 mod service;
 mod traffic;

@@ -7,9 +7,9 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 use super::model;
 use crate::{
     domain::{
-        Aim, Autonomy, Catalogue, CatalogueEntry, Change, Check, CheckName, Command, Direction, Exposure, FileTouched,
-        HardLimit, Match, Origin, Person, PolicyVersion, Repository, Revision, RolloutId, Selector, ServiceName, Share,
-        Sli, Split, Text, Timestamp, TouchKind, Weight,
+        Aim, Autonomy, Catalogue, CatalogueEntry, Change, Check, CheckName, Command, ControlAge, Direction, Exposure,
+        FileTouched, HardLimit, Match, Origin, Person, PolicyVersion, Repository, Revision, RolloutId, Selector,
+        ServiceName, Share, Sli, Split, Text, Timestamp, TouchKind, Weight,
     },
     plan::Bounds,
     rollout::{Deployed, Event, Policy, RiskBake, ServicePolicy, Stage},
@@ -302,6 +302,7 @@ fn policy(services: usize, rng: &mut StdRng) -> Arc<Policy> {
             bake_time_shown_safe: None,
             model: None,
             risk_bake: RiskBake::default(),
+            control: ControlAge::Running,
             draft_within: None,
         };
         by_name.insert(service_name(index), service);

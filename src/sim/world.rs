@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, ops::ControlFlow, sync::Arc, time::Duration};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
 use super::{
+    history,
     model::{self, Unadvised},
     scenario::{BEGINNING, Behaviour, Faults, Scenario},
     service::{self, Drawn},
@@ -304,6 +305,7 @@ impl<'a> Virtual<'a> {
             | Event::Shifted { .. }
             | Event::Advised { .. }
             | Event::Narrated { .. }
+            | Event::Expected { .. }
             | Event::WokeUp => {}
             Event::Measured { request, rollout, measurements, .. } => {
                 let checks = self.plans.get(rollout).filter(|_| self.measuring.get(rollout) == Some(request));
@@ -399,6 +401,12 @@ impl World for Virtual<'_> {
             }
             Effect::Advise { request, rollout, brief, .. } => self.advise(request, rollout, &brief),
             Effect::Narrate { request, rollout, .. } => self.narrate(request, rollout),
+            Effect::Expect { request, rollout, plan, .. } => {
+                let is_faulty = self.now < self.scenario.faults_end;
+                if let Some((takes, learnt)) = history::answer(request, self.scenario.seed, is_faulty, &plan) {
+                    self.happens(self.now + takes, Event::Expected { request, rollout, learnt });
+                }
+            }
             Effect::Announce(Notice { severity, .. }) => self.pages += u32::from(severity == Severity::Page),
         }
     }

@@ -15,6 +15,7 @@ mod mix;
 pub mod multiplicity;
 pub mod no_control;
 pub mod planning;
+pub mod previous_stage;
 mod quantile;
 pub mod sample_ratio;
 mod thinning;

@@ -59,6 +59,8 @@ pub const WATCH_MAX: usize = DAY - SMOOTH - 1;
 const SIBLINGS_MAX: usize = 12;
 /// Fewer pseudo-switches than this let nothing be said.
 const WINDOWS_MIN: usize = 19;
+/// Most windows of history that are looked at, the newest ones.
+const WINDOWS_MAX: usize = 1_000;
 /// Chance with which the interval misses.
 const MISS: f64 = 0.05;
 
@@ -74,6 +76,9 @@ pub struct Past<'a> {
     pub watch: usize,
     /// Which way is worse.
     pub direction: Direction,
+    /// Minutes of the past, first and end, in which something else happened: no window that meets them, or whose last
+    /// hour before it does, is compared with.
+    pub left_out: &'a [std::ops::Range<usize>],
 }
 
 /// What the expectation rests on.
@@ -129,8 +134,9 @@ pub enum Outlook {
     TooLittleHistory(Missing),
 }
 
-/// What history lets expect after one switch: learnt once, looked at as often as wanted.
-#[derive(Clone, Debug, PartialEq)]
+/// What history lets expect after one switch: learnt once, looked at as often as wanted. It is kept beside its rollout,
+/// so it holds what is asked of history and not history itself: five numbers a minute of the watch, one a window.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Expectation {
     direction: Direction,
     watch: usize,
@@ -138,21 +144,26 @@ pub struct Expectation {
     model: Option<Ridge>,
     /// The smallest value that counts, for the metric and each sibling.
     floors: Vec<f64>,
-    /// What earlier days say of each minute of the watch.
-    earlier_days: Vec<Vec<f64>>,
+    /// What earlier days say of each minute of the watch; `None` is a gap.
+    earlier_days: Vec<Vec<Option<f32>>>,
     basis: Basis,
     /// How large a mean residual typically is, minute by minute.
-    typical: Vec<f64>,
-    windows: Vec<Shown>,
+    typical: Vec<f32>,
+    /// What each window showed: the largest mean residual over the whole watch.
+    windows: Vec<f32>,
+    /// Windows that were left out.
+    left_out: usize,
+    /// The mean residuals over the last half hour that occur by chance, minute by minute.
+    by_chance: Vec<ByChance>,
 }
 
-/// What one pseudo-switch showed.
-#[derive(Clone, Debug, PartialEq)]
-struct Shown {
-    /// The largest mean residual over the whole watch.
-    largest: f64,
-    /// The mean residual over the last half hour, minute by minute; NaN is a gap.
-    means: Vec<f32>,
+/// Mean residuals of all windows at one minute after the switch.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+struct ByChance {
+    /// Nearly none is lower, nearly none is higher; `None` where there are too few to say.
+    low: Option<f32>,
+    high: Option<f32>,
+    windows: u32,
 }
 
 impl Expectation {
@@ -163,9 +174,15 @@ impl Expectation {
         let switched_at = past.target.len();
         let mut paths = Vec::new();
         let mut at = switched_at;
+        let mut left_out = 0;
         // Windows that follow one another and end before the switch.
-        while let Some(start) = at.checked_sub(watch) {
+        while let Some(start) = at.checked_sub(watch).filter(|_| paths.len() < WINDOWS_MAX) {
             at = start;
+            let needed = start.saturating_sub(ANCHOR)..start + watch;
+            if past.left_out.iter().any(|other| other.start < needed.end && needed.start < other.end) {
+                left_out += 1;
+                continue;
+            }
             let Some(model) = features.model(start) else { continue };
             let means = running_means(&features.residuals(&model, start, watch));
             if means.iter().any(|mean| mean.is_finite()) {
@@ -173,27 +190,41 @@ impl Expectation {
             }
         }
         let typical = typical_sizes(&paths, watch);
-        let shown = |means: Vec<f64>| {
-            let largest = largest(&means, &typical, past.direction)?;
-            Some(Shown { largest, means: means.iter().map(|mean| *mean as f32).collect() })
-        };
-        let windows = paths.into_iter().filter_map(shown).collect();
-        let after = |column: &Vec<f64>| column.get(switched_at..).unwrap_or(&[]).to_vec();
+        let windows = paths.iter().filter_map(|means| largest(means, &typical, past.direction));
+        let windows = windows.map(|largest| largest.clamp(f64::from(f32::MIN), f64::from(f32::MAX)) as f32).collect();
+        let kept = |value: &f64| Some(*value as f32).filter(|value| value.is_finite());
+        let after = |column: &Vec<f64>| column.get(switched_at..).unwrap_or(&[]).iter().map(kept).collect();
         Self {
             direction: past.direction,
             watch,
-            model: features.model(switched_at),
+            model: features.model(switched_at).filter(Ridge::is_finite),
             earlier_days: features.columns.iter().skip(features.siblings).map(after).collect(),
             basis: if features.siblings > 0 { Basis::Siblings } else { Basis::PastDays },
             floors: features.floors,
+            by_chance: (0..watch).map(|minute| ByChance::of(&paths, minute)).collect(),
             typical,
             windows,
+            left_out,
         }
     }
 
     /// The smallest chance of a false "unusual" that this much history can show.
     pub fn alpha_min(&self) -> f64 {
         1.0 / (self.windows.len() + 1) as f64
+    }
+
+    /// Windows of history that are compared with, and those that were left out.
+    pub fn windows(&self) -> (usize, usize) {
+        (self.windows.len(), self.left_out)
+    }
+
+    /// Why nothing can be said however long one looks; `None` where something can.
+    pub fn missing(&self) -> Option<Missing> {
+        match self.windows.len() {
+            _ if self.model.is_none() => Some(Missing::BeforeTheSwitch),
+            n if n < WINDOWS_MIN => Some(Missing::Windows(n, WINDOWS_MIN)),
+            _ => None,
+        }
     }
 
     /// Compares what was seen since the switch with history: the metric and the siblings, as in [`Past`], from the first
@@ -211,11 +242,9 @@ impl Expectation {
         if n < WINDOWS_MIN {
             return Outlook::TooLittleHistory(Missing::Windows(n, WINDOWS_MIN));
         }
-        let as_large = self.windows.iter().filter(|window| window.largest >= largest).count();
+        let as_large = self.windows.iter().filter(|window| f64::from(**window) >= f64::from(largest as f32)).count();
         let p_value = (as_large + 1) as f64 * self.alpha_min();
-        let by_chance = self.windows.iter().filter_map(|window| window.means.get(seen));
-        let by_chance: Vec<f64> = by_chance.map(|mean| f64::from(*mean)).filter(|mean| mean.is_finite()).collect();
-        let (interval, coverage) = conformal(last, &by_chance);
+        let (interval, coverage) = self.by_chance.get(seen).copied().unwrap_or(ByChance::NONE).around(last);
         let comparison = Comparison {
             basis: self.basis,
             p_value,
@@ -235,31 +264,32 @@ impl Expectation {
         let target = logarithms(since, *floor);
         let logarithms = |(at, floor): (usize, &f64)| logarithms(siblings.get(at).copied().unwrap_or(&[]), *floor);
         let mut columns: Vec<Vec<f64>> = floors.iter().enumerate().map(logarithms).collect();
-        columns.extend(self.earlier_days.iter().cloned());
+        let known = |column: &Vec<Option<f32>>| column.iter().map(|v| v.map_or(f64::NAN, f64::from)).collect();
+        columns.extend(self.earlier_days.iter().map(known));
         let residual = |(minute, target): (usize, &f64)| target - model.expected(&columns, minute);
         target.iter().enumerate().map(residual).collect()
     }
 }
 
 /// The largest mean residual, each in units of what is typical so long after a switch: residuals drift off with time.
-fn largest(means: &[f64], typical: &[f64], direction: Direction) -> Option<f64> {
+fn largest(means: &[f64], typical: &[f32], direction: Direction) -> Option<f64> {
     let sign = match direction {
         Direction::HigherIsWorse => 1.0,
         Direction::LowerIsWorse => -1.0,
     };
-    let sizes = means.iter().zip(typical).map(|(mean, typical)| sign * mean / typical);
+    let sizes = means.iter().zip(typical).map(|(mean, typical)| sign * mean / f64::from(*typical));
     sizes.filter(|size| size.is_finite()).max_by(f64::total_cmp)
 }
 
 /// The median size of a mean residual at each minute, over windows and the minutes around.
-fn typical_sizes(paths: &[Vec<f64>], watch: usize) -> Vec<f64> {
+fn typical_sizes(paths: &[Vec<f64>], watch: usize) -> Vec<f32> {
     let median = |minute: usize| {
         let around = minute.saturating_sub(MEAN / 2)..(minute + MEAN / 2).min(watch);
         let values = paths.iter().flat_map(|path| path.get(around.clone()).unwrap_or(&[]).iter().step_by(5));
         let mut sizes: Vec<f64> = values.filter(|value| value.is_finite()).map(|value| value.abs()).collect();
         sizes.sort_by(f64::total_cmp);
         // Never 0: a series that stands still has no noise, and then any change is large.
-        sizes.get(sizes.len() / 2).copied().unwrap_or(1.0).max(1e-6)
+        sizes.get(sizes.len() / 2).copied().unwrap_or(1.0).clamp(1e-6, f64::from(f32::MAX)) as f32
     };
     (0..watch).map(median).collect()
 }
@@ -346,18 +376,36 @@ fn running_means(residuals: &[f64]) -> Vec<f64> {
     (1..=residuals.len()).map(|end| mean(window(end), MEAN_MIN).unwrap_or(f64::NAN)).collect()
 }
 
-/// A range for the effect whose logarithm was seen as `seen`, when `by_chance` are such means without any effect; and
-/// the chance with which it holds it.
-fn conformal(seen: f64, by_chance: &[f64]) -> (Interval, f64) {
-    let mut sorted = by_chance.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let n = sorted.len();
-    // So many are left out at each end.
-    let outside = ((n + 1) as f64 * MISS / 2.0).floor().max(1.0) as usize;
-    let low = sorted.get(outside - 1).copied().unwrap_or(f64::NEG_INFINITY);
-    let high = sorted.get(n.saturating_sub(outside)).copied().unwrap_or(f64::INFINITY);
-    let coverage = 1.0 - (2 * outside) as f64 / (n + 1) as f64;
-    (Interval { low: exponential(seen - high), high: exponential(seen - low) }, coverage.max(0.0))
+impl ByChance {
+    /// Where nothing is known.
+    const NONE: Self = Self { low: None, high: None, windows: 0 };
+
+    fn of(paths: &[Vec<f64>], minute: usize) -> Self {
+        let mut sorted: Vec<f64> =
+            paths.iter().filter_map(|means| means.get(minute)).copied().filter(|mean| mean.is_finite()).collect();
+        sorted.sort_by(f64::total_cmp);
+        let n = sorted.len();
+        let outside = Self::outside(n);
+        let kept = |at: Option<usize>| {
+            at.and_then(|at| sorted.get(at)).map(|mean| *mean as f32).filter(|mean| mean.is_finite())
+        };
+        let windows = u32::try_from(n).unwrap_or(u32::MAX);
+        Self { low: kept(outside.checked_sub(1)), high: kept(n.checked_sub(outside)), windows }
+    }
+
+    /// So many of `n` are left out at each end.
+    fn outside(n: usize) -> usize {
+        ((n + 1) as f64 * MISS / 2.0).floor().max(1.0) as usize
+    }
+
+    /// A conformal range for the effect whose logarithm was seen as `seen`, and the chance with which it holds it.
+    fn around(self, seen: f64) -> (Interval, f64) {
+        let low = self.low.map_or(f64::NEG_INFINITY, f64::from);
+        let high = self.high.map_or(f64::INFINITY, f64::from);
+        let n = self.windows as usize;
+        let coverage = 1.0 - (2 * Self::outside(n)) as f64 / (n + 1) as f64;
+        (Interval { low: exponential(seen - high), high: exponential(seen - low) }, coverage.max(0.0))
+    }
 }
 
 /// `exp`, kept finite.
@@ -389,7 +437,8 @@ mod tests {
         let switch = minutes - WATCH;
         let siblings = views(&history.siblings[..used], 0..switch);
         let target = &history.target[..switch];
-        let expectation = Expectation::learn(&Past { target, siblings: &siblings, watch: WATCH, direction });
+        let expectation =
+            Expectation::learn(&Past { target, siblings: &siblings, watch: WATCH, direction, left_out: &[] });
         let mut since = history.target[switch..].to_vec();
         shift_level(&mut since, 0, ratio);
         expectation.look(&since, &views(&history.siblings[..used], switch..minutes), 0.02)
@@ -426,7 +475,8 @@ mod tests {
         let switch = history.target.len() - WATCH;
         let siblings = views(&history.siblings, 0..switch);
         let target = &history.target[..switch];
-        let past = Past { target, siblings: &siblings, watch: WATCH, direction: Direction::HigherIsWorse };
+        let past =
+            Past { target, siblings: &siblings, watch: WATCH, direction: Direction::HigherIsWorse, left_out: &[] };
         let expectation = Expectation::learn(&past);
         let mut since = history.target[switch..].to_vec();
         shift_level(&mut since[..60], 10, 2.0);
@@ -472,7 +522,8 @@ mod tests {
             for sibling in series {
                 // The same sibling twice makes the normal equations singular.
                 let siblings: [&[Option<f64>]; 3] = [sibling, sibling, &sibling[..100]];
-                let past = Past { target, siblings: &siblings, watch: 60, direction: Direction::HigherIsWorse };
+                let past =
+                    Past { target, siblings: &siblings, watch: 60, direction: Direction::HigherIsWorse, left_out: &[] };
                 let expectation = Expectation::learn(&past);
                 for since in [&mixed[..90], &zero[..90], &constant[..90], &[]] {
                     let outlook = expectation.look(since, &[&mixed[..20], since], f64::NAN);
@@ -483,7 +534,8 @@ mod tests {
                 }
             }
         }
-        let none = Past { target: &[], siblings: &[], watch: usize::MAX, direction: Direction::LowerIsWorse };
+        let none =
+            Past { target: &[], siblings: &[], watch: usize::MAX, direction: Direction::LowerIsWorse, left_out: &[] };
         let nothing = Expectation::learn(&none).look(&constant, &[], 0.01);
         assert_eq!(nothing, Outlook::TooLittleHistory(Missing::BeforeTheSwitch));
     }
@@ -491,9 +543,43 @@ mod tests {
     #[test]
     fn a_series_that_never_moves_and_then_does_is_unusual() {
         let target = vec![Some(7.0); 5 * DAY];
-        let past = Past { target: &target, siblings: &[], watch: 60, direction: Direction::HigherIsWorse };
+        let past =
+            Past { target: &target, siblings: &[], watch: 60, direction: Direction::HigherIsWorse, left_out: &[] };
         let expectation = Expectation::learn(&past);
         assert!(matches!(expectation.look(&[Some(9.0); 20], &[], 0.02), Outlook::Unusual(_)));
         assert!(matches!(expectation.look(&[Some(7.0); 20], &[], 0.02), Outlook::NothingUnusual(_)));
+    }
+
+    #[test]
+    fn windows_that_meet_what_is_left_out_are_not_compared_with() {
+        let history = drawn(9, 3);
+        let target = &history.target;
+        let learn = |left_out: &[std::ops::Range<usize>]| {
+            let direction = Direction::HigherIsWorse;
+            Expectation::learn(&Past { target, siblings: &[], watch: WATCH, direction, left_out }).windows()
+        };
+        let (all, none) = learn(&[]);
+        assert_eq!(none, 0);
+        // The last window but two, and the one that begins within an hour of its end.
+        let end = target.len() - 2 * WATCH;
+        assert_eq!(learn(std::slice::from_ref(&(end - 10..end - 5))), (all - 2, 2));
+        assert_eq!(learn(std::slice::from_ref(&(end - ANCHOR - 10..end - ANCHOR))), (all - 1, 1));
+        assert_eq!(learn(std::slice::from_ref(&(0..target.len()))).0, 0);
+    }
+
+    #[test]
+    fn what_is_learnt_is_small_and_comes_back_as_it_was() {
+        let mut history = drawn(20, 4);
+        history.target[1000..1100].fill(None);
+        let minutes = history.target.len();
+        history.target[minutes - DAY + 5..minutes - DAY + 50].fill(None);
+        for watch in [30, 240, WATCH_MAX] {
+            let direction = Direction::HigherIsWorse;
+            let past = Past { target: &history.target, siblings: &[], watch, direction, left_out: &[] };
+            let expectation = Expectation::learn(&past);
+            let written = serde_json::to_string(&expectation).unwrap();
+            assert_eq!(serde_json::from_str::<Expectation>(&written).unwrap(), expectation);
+            assert!(written.len() < 150 * watch + 20_000, "{} bytes for {watch} minutes", written.len());
+        }
     }
 }

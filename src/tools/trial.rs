@@ -28,7 +28,7 @@ use std::time::Duration;
 
 use crate::{
     domain::{Absence, Aim, Check, Counts, PartKind, Reading, Share, Sli, Tally, Text, Weight},
-    plan::{Baseline, Power, Reason, Standing, Trial, Tried},
+    plan::{PastLevel, Power, Reason, Standing, Trial, Tried},
     stats::{
         self, Calibration, History, Learner, Setting,
         planning::{Criterion, Leg, Load, smallest_detectable, smallest_detectable_over, time_to_detect},
@@ -251,13 +251,13 @@ impl Blocks {
         Calibration { inflation, base_rate, ..Calibration::untrusted() }
     }
 
-    fn baseline(&self, check: &Check, counted: Counts, seconds: f64, calibration: &Calibration) -> Baseline {
+    fn baseline(&self, check: &Check, counted: Counts, seconds: f64, calibration: &Calibration) -> PastLevel {
         let full = self.shown.iter().flatten().filter(|block| seen(check, &block.tally).total > 0).count();
         let rate = match &check.sli {
             Sli::Level { .. } => level::mean(&self.shown).unwrap_or_default(),
             _ => counted.rate().unwrap_or_default(),
         };
-        Baseline {
+        PastLevel {
             rate,
             per_second: counted.total as f64 / seconds.max(0.001),
             empty: 1.0 - full as f64 / self.answered.max(1) as f64,

@@ -156,6 +156,7 @@ fn what_history_lets_expect_is_as_computed_elsewhere() {
             siblings: &[&one[..switched], &other[..switched]],
             watch: watch as usize,
             direction: Direction::HigherIsWorse,
+            left_out: &[],
         };
         let seen = switched..switched + count(given, "seen") as usize;
         let siblings: [&[_]; 2] = [&one[seen.clone()], &other[seen.clone()]];

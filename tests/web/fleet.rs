@@ -8,7 +8,7 @@ use tollgate::{
         Aim, Autonomy, Counts, Evidence, Finding, HardLimit, Interval, Notice, Objection, Origin, Outcome, Prose, Risk,
         RolloutId, ServiceName, Severity, Share, Text, Timestamp, Upcoming, Usage, Verdict, Weight,
     },
-    plan::{Baseline, Fallback, Power, Reason, Source, Standing},
+    plan::{Fallback, PastLevel, Power, Reason, Source, Standing},
     rollout::{CheckView, Explanation, FleetView, Intended, Moment, RolloutView, StageView, TrialView},
 };
 
@@ -21,6 +21,7 @@ pub(crate) fn ladder(shares: &[u16], entered: &[Timestamp]) -> Vec<StageView> {
         share: *share,
         bake_time_ms: 600_000,
         entered: entered.get(place).copied(),
+        baseline: String::new(),
     };
     shares.iter().enumerate().map(stage).collect()
 }
@@ -58,6 +59,7 @@ pub(crate) fn check(
         },
         concern: None,
         outlook: None,
+        baseline: None,
         absent: None,
         estimated: false,
         control_rate: control.rate().map(short),
@@ -72,7 +74,7 @@ pub(crate) fn check(
 /// How a check fared on the past.
 fn trial(name: &str, standing: Standing, reason: Reason, detail: &str) -> TrialView {
     let is_rejected = standing == Standing::Rejected;
-    let baseline = Baseline { rate: 0.0012, per_second: 84.0, empty: 0.0, seconds: 7_200, is_calibrated: true };
+    let baseline = PastLevel { rate: 0.0012, per_second: 84.0, empty: 0.0, seconds: 7_200, is_calibrated: true };
     let power = |points: u16, smallest| Power {
         share: Share::from_basis_points(points).unwrap(),
         smallest,

@@ -6,7 +6,8 @@ use std::fmt::Write;
 use crate::{
     cli::client::shown,
     domain::{Aim, Check, Conversation, DiffLine, ServiceName, Text, Usage, WayBack},
-    plan::{Admission, Baseline, Power, Source, Standing, Tried},
+    plan::{Admission, PastLevel, Power, Source, Standing, Tried},
+    rollout::{ServicePolicy, foreseen},
 };
 
 /// What is told.
@@ -14,6 +15,15 @@ pub(super) struct Told<'a> {
     pub(super) service: &'a ServiceName,
     pub(super) admission: &'a Admission,
     pub(super) conversation: Option<&'a Conversation>,
+}
+
+/// What each stage will be compared with, as far as it is known beforehand.
+pub(super) fn compared(service: &ServicePolicy) -> String {
+    let mut text = String::from("\nCompared, stage by stage, with:\n");
+    for stage in &service.stages {
+        let _ = writeln!(text, "  {:<10} {}", stage.exposure.to_string(), foreseen(stage, service.control));
+    }
+    text
 }
 
 pub(super) fn render(told: &Told<'_>) -> String {
@@ -144,7 +154,7 @@ fn why(tried: &Tried) -> String {
     if tried.detail == Text::default() { word } else { format!("{word}: {}", shown(tried.detail.as_str())) }
 }
 
-fn baseline(before: &Baseline) -> String {
+fn baseline(before: &PastLevel) -> String {
     let hours = before.seconds as f64 / 3_600.0;
     let empty = if before.empty > 0.0 { format!(", {:.0}% of it empty", before.empty * 100.0) } else { String::new() };
     format!("{} of {:.2} in a second, over {hours:.1} h{empty}", significant(before.rate), before.per_second)

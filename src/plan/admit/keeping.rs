@@ -1,7 +1,7 @@
 //! How much of a draft a plan keeps. A draft may hold anything; a plan is in the state, in every snapshot and on every
 //! page, so each list of it has an end.
 
-use super::super::{Baseline, Power, Source, Tried};
+use super::super::{PastLevel, Power, Source, Tried};
 use crate::domain::{CheckName, DiffLine, Text};
 
 /// Most notes of a draft that are kept.
@@ -38,7 +38,7 @@ pub(super) fn trials(tried: Vec<Tried>) -> Vec<Tried> {
     tried.into_iter().take(TRIED_MAX).map(kept).collect()
 }
 
-fn is_finite(baseline: &Baseline) -> bool {
+fn is_finite(baseline: &PastLevel) -> bool {
     [baseline.rate, baseline.per_second, baseline.empty].iter().all(|number| number.is_finite())
 }
 

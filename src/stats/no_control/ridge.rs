@@ -6,6 +6,8 @@
 //! Sources: Hoerl and Kennard, "Ridge regression" (1970); Huber, "Robust estimation of a location parameter" (1964);
 //! Golub and Van Loan, "Matrix Computations", for Cholesky's factor.
 
+use serde::{Deserialize, Serialize};
+
 /// Only one minute of so many is fitted: those next to one another say much the same.
 const FIT_STEP: usize = 5;
 /// Fewer complete minutes than this, of those that are fitted, are no fit: nine tenths of a day.
@@ -16,7 +18,7 @@ const RIDGE: f64 = 0.01;
 const CLIP: f64 = 3.0;
 
 /// A ridge regression on standardised columns.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Ridge {
     /// What is expected where every column is at its centre.
     pub(super) level: f64,
@@ -56,6 +58,11 @@ impl Ridge {
         let terms = used.iter().zip(&standard).zip(slopes);
         let terms = terms.map(|(((which, _), s), slope)| (*which, s.centre, slope * s.scale)).collect();
         Some(Self { level, terms })
+    }
+
+    /// Whether all of its numbers are.
+    pub(super) fn is_finite(&self) -> bool {
+        self.level.is_finite() && self.terms.iter().all(|(_, centre, slope)| centre.is_finite() && slope.is_finite())
     }
 
     /// What is expected in a minute; NaN where a column is missing.

@@ -148,7 +148,8 @@ function ladder(rollout) {
     const mark = { held: "▶", passed: "✓", failed: "✕", ahead: "" }[state];
     return h("li", { class: state, "aria-current": isHeld ? "step" : null },
       h("span", { class: "row" }, h("b", null, stage.exposure), h("span", { class: "mark", "aria-hidden": "true" }, mark)),
-      bar("thin", part, `stage ${place + 1}: ${told}`), h("span", { class: "small muted" }, told), h("span", { class: "small muted" }, `bake ${span(stage.bake_time_ms)}`));
+      bar("thin", part, `stage ${place + 1}: ${told}`), h("span", { class: "small muted" }, told), h("span", { class: "small muted" }, `bake ${span(stage.bake_time_ms)}`),
+      stage.baseline && h("span", { class: "small muted", title: stage.baseline }, stage.baseline.split(":")[0]));
   });
   const room = document.getElementById("detail").clientWidth || 800;
   return section("Stages", rollout.stages.length ? ` ${rollout.stages.filter((stage) => stage.entered).length} of ${rollout.stages.length} reached` : "",
@@ -220,6 +221,11 @@ function concern(told) {
   return `the arms serve different mixes: ${segment} differs by ${fixed(100 * difference, 1)} points`;
 }
 
+function baselineOf({ words: what, why, says, is_unusual: isUnusual }) {
+  return h("p", { class: "small baseline", title: why }, h("strong", null, "Compared with "), what, h("span", { class: "muted" }, `: ${why}`),
+    says && [" ", isUnusual ? badge(WARN, "unusual") : "", ` ${says}`]);
+}
+
 function checkItem(rollout, check) {
   const [tone, mark] = FINDINGS[check.finding] || [CALM, ""];
   return h("li", { "data-key": check.name, class: `check ${tone}` },
@@ -229,6 +235,7 @@ function checkItem(rollout, check) {
         check.aim === "improvement" && h("span", { class: "tag", title: "it says whether the change does what it is meant to; it decides nothing" }, "intended effect"), check.intended && badge(EFFECTS[check.intended] || CALM, words(check.intended))),
       check.rationale && h("p", null, check.rationale),
       check.absent && h("p", { class: "absent" }, h("strong", null, "No tally: "), check.absent),
+      check.baseline && baselineOf(check.baseline),
       check.estimated && h("p", null, h("strong", null, "Estimated: "), "the server extrapolates these counts; four fifths of them count as evidence"),
       h("p", { class: "small muted" }, h("code", null, check.sli)),
       check.lines.length > 0 && h("p", { class: "small lines" }, check.lines.map((line) => h("code", null, line))),
