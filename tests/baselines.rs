@@ -43,6 +43,8 @@ fn service(ladder: &[u16]) -> ServicePolicy {
         attempts_max: 3,
         drained_within: MIN * 3,
         pod_incident: Duration::ZERO,
+        warm_up: Duration::ZERO,
+        share_tolerance: None,
         safe_ratio: 2.0,
         bake_time_shown_safe: None,
         model: None,

@@ -23,7 +23,8 @@ use tollgate::{
     domain::{Absence, ServiceName, Timestamp},
     telemetry::{
         Answer, Ask, Catalogued, Past, PastAsk, Provider,
-        scrape::{self, ArmTargets, History, INTERVAL_MIN, READINGS_KEPT_MAX, Scrape, ServiceTargets},
+        counting::READINGS_KEPT_MAX,
+        scrape::{self, ArmTargets, History, INTERVAL_MIN, Scrape, ServiceTargets},
     },
 };
 
