@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tollgate::{
     domain::{
-        Arm, Autonomy, Change, Check, CheckId, Counts, Histogram, Measurement, Outcome, PolicyVersion, RolloutId,
-        ServiceName, Share, Sli, Stamped, Tally, Text, Timestamp, Window,
+        Arm, Autonomy, Change, Check, CheckId, ControlAge, Counts, Histogram, Measurement, Outcome, PolicyVersion,
+        RolloutId, ServiceName, Share, Sli, Stamped, Tally, Text, Timestamp, Window,
     },
     plan::{Bounds, Draft, Plan},
     rollout::{Deployed, Effect, Event, Fleet, Policy, RiskBake, ServicePolicy},
@@ -55,6 +55,9 @@ fn service(bounds: Bounds) -> ServicePolicy {
         attempts_max: 3,
         drained_within: MINUTE * 3,
         pod_incident: Duration::ZERO,
+        control: ControlAge::Running,
+        warm_up: Duration::ZERO,
+        share_tolerance: None,
         safe_ratio: 2.0,
         bake_time_shown_safe: None,
         model: None,
@@ -120,6 +123,7 @@ pub(crate) fn lived(change: &Change, bounds: &Bounds, draft: &Draft, is_bad: Opt
                             window,
                             tally: Ok(tally),
                             parts: Vec::new(),
+                            estimated: false,
                         };
                         [
                             measurement(Arm::Control, tally(&check.sli, 10, 10_000)),

@@ -14,7 +14,8 @@ use tollgate::{
     },
     telemetry::{
         self, Catalogued, Past, PastAsk, Provider,
-        scrape::{self, History, READINGS_KEPT_MAX, Scrape, ServiceTargets},
+        counting::READINGS_KEPT_MAX,
+        scrape::{self, History, Scrape, ServiceTargets},
     },
 };
 
