@@ -142,7 +142,7 @@ pub(crate) fn lived(change: &Change, bounds: &Bounds, draft: &Draft, is_bad: Opt
                     told += &format!("{notice:?}\n");
                     continue;
                 }
-                Effect::Advise { .. } | Effect::Narrate { .. } => continue,
+                Effect::Advise { .. } | Effect::Narrate { .. } | Effect::Expect { .. } => continue,
             };
             due.insert((at, queued), event);
             queued += 1;
