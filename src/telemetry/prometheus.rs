@@ -13,8 +13,10 @@
 //! for each metric, when the window is asked for; nothing is asked in between. Since the grid does not depend on when
 //! this process started, windows in a row go on over a restart, and windows in the past can be asked for as well.
 
+mod catalogue;
 mod native;
 mod pages;
+mod past;
 mod query;
 mod reader;
 mod reply;
@@ -31,10 +33,10 @@ use futures_util::{FutureExt, future::BoxFuture};
 use secrecy::SecretString;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
+use self::{catalogue::Catalogues, reader::Reader, server::Server};
 pub use self::{query::VALUES_MAX, reply::ROWS_MAX, server::SKEW_MAX};
-use self::{reader::Reader, server::Server};
 use super::{
-    Answer, Ask, Clock, Error, Provider,
+    Answer, Ask, Catalogued, Clock, Error, Past, PastAsk, Provider,
     counting::{locked, rounds::ROUNDS_MAX},
 };
 use crate::domain::{Absence, Revision, ServiceName, Text, Timestamp};
@@ -271,12 +273,17 @@ type Key = (ServiceName, Option<Revision>, Revision);
 /// A pair of arms, read by one at a time, and when it was last asked for.
 type Readers = BTreeMap<Key, (Arc<tokio::sync::Mutex<Reader>>, Timestamp)>;
 
-/// A provider that reads what `config` names; asks are made within a tokio runtime.
+/// A provider that reads what `config` names; asks are made within a tokio runtime. Where there is one by now, the metrics
+/// of old versions that are known without a revision are indexed from now on.
 pub fn start(config: Config, clock: Clock) -> Result<Prometheus, Error> {
     config.check()?;
     let services = config.services.clone();
     let server = Arc::new(Server::new(config, Arc::clone(&clock))?);
-    Ok(Prometheus { server, services, clock, readers: Mutex::default() })
+    let catalogues = Catalogues::default();
+    for (name, service) in &services {
+        catalogues.begin((&server, &clock), name, service, None);
+    }
+    Ok(Prometheus { server, services, clock, readers: Mutex::default(), catalogues })
 }
 
 /// Reads the arms from one server.
@@ -285,6 +292,7 @@ pub struct Prometheus {
     services: BTreeMap<ServiceName, Service>,
     clock: Clock,
     readers: Mutex<Readers>,
+    catalogues: Catalogues,
 }
 
 impl Prometheus {
@@ -380,6 +388,27 @@ impl Prometheus {
 
 impl Provider for Prometheus {
     fn measure(&self, ask: Ask) -> BoxFuture<'_, Answer> {
+        if let Some(service) = self.services.get(&ask.service) {
+            self.catalogues.begin((&self.server, &self.clock), &ask.service, service, ask.control.as_ref());
+        }
         self.answer(ask).boxed()
+    }
+
+    fn metrics(&self, service: &ServiceName) -> Result<Arc<Catalogued>, Absence> {
+        self.service(service)?;
+        self.catalogues.of(service)
+    }
+
+    fn history(&self, ask: PastAsk) -> BoxFuture<'_, Result<Past, Absence>> {
+        async move {
+            let service = self.service(&ask.service)?;
+            self.catalogues.begin((&self.server, &self.clock), &ask.service, service, ask.stable.as_ref());
+            if ask.reach.is_zero() {
+                return Err(Absence::NoData);
+            }
+            let labels = service.labels(&service.control, ask.stable.as_ref());
+            past::past(&self.server, service, labels, ask, (self.clock)()).await
+        }
+        .boxed()
     }
 }
