@@ -119,7 +119,7 @@ pub(super) struct Reader {
     /// Metrics that the server counts, as they have too many series.
     estimated: BTreeSet<String>,
     counted: Option<Counted>,
-    /// Why the last look failed, if it did.
+    /// Why the last look failed, or is not over.
     failed: Option<Absence>,
 }
 
@@ -130,6 +130,8 @@ impl Reader {
 
     /// Reads the rounds through this point of the grid, so that the ask can be answered.
     pub(super) async fn advance(&mut self, ask: &Ask, through: Timestamp) -> Result<(), Absence> {
+        // What is said where this is broken off.
+        self.failed.get_or_insert_with(|| unavailable("the server did not answer in time".into()));
         let result = self.try_advance(ask, through).await;
         self.failed = result.as_ref().err().cloned();
         result
@@ -170,10 +172,9 @@ impl Reader {
         }
     }
 
-    /// The answer when the deadline came while the server was being read.
+    /// The answer when the deadline came, perhaps while the server was being read.
     pub(super) fn cut_off(&mut self, ask: &Ask) -> Answer {
-        let why = self.failed.clone().unwrap_or_else(|| unavailable("the server did not answer in time".into()));
-        self.last_word(ask, Some(why))
+        self.last_word(ask, self.failed.clone())
     }
 
     fn told(&mut self, ask: &Ask, patience: Patience) -> Option<Answer> {
