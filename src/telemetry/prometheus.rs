@@ -135,8 +135,8 @@ pub struct Service {
     pub interval: Duration,
     /// How long after its time a sample may be stored.
     pub settle: Duration,
-    /// How far before a window samples are read, so that counting starts there; at most [`LOOKBACK_MAX`]. It is to be
-    /// longer than the time between a target's samples.
+    /// How far before a window samples are read, so that counting starts there: at least `gone_after`, so that after a
+    /// restart a silent pod is counted on from where it was, and at most [`LOOKBACK_MAX`].
     pub lookback: Duration,
     /// An arm is not told while a pod of it has shown nothing for longer than this.
     pub stale_after: Duration,
@@ -231,6 +231,10 @@ impl Service {
         }
         if self.lookback.as_millis() / self.interval.as_millis() >= ROUNDS_MAX as u128 / 2 {
             return Err(format!("lookback is to be less than {} intervals", ROUNDS_MAX / 2));
+        }
+        if self.lookback < self.gone_after {
+            // What is remembered of a silent pod is to be found again after a restart.
+            return Err("lookback is to be at least gone_after".into());
         }
         if self.stale_after < self.interval || self.gone_after < self.stale_after {
             return Err("stale_after is to be at least one interval, and gone_after no shorter".into());

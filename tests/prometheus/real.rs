@@ -140,7 +140,7 @@ async fn the_fake_answers_range_selectors_as_the_real_one_and_both_are_counted_a
     let mut answers = Vec::new();
     for url in [&url, &fake.url] {
         let hour = Duration::from_secs(3_600);
-        let service = prometheus::Service { stale_after: hour, gone_after: hour, ..service() };
+        let service = prometheus::Service { lookback: hour, stale_after: hour, gone_after: hour, ..service() };
         let wanted = ask(&time, asked(vec![errors(), took()]), EPOCH + 405_000, EPOCH + LENGTH);
         answers.push(prometheus::start(config(url, service), time.clock()).unwrap().measure(wanted).await);
     }
@@ -158,7 +158,7 @@ async fn a_metric_with_too_many_series_is_counted_by_the_server_and_marked_as_es
     let Some((_child, url)) = real(&world.store(), directory.path()).await else { return };
     let time = Time::at(EPOCH + LENGTH + millis(300));
     let hour = Duration::from_secs(3_600);
-    let service = prometheus::Service { stale_after: hour, gone_after: hour, ..service() };
+    let service = prometheus::Service { lookback: hour, stale_after: hour, gone_after: hour, ..service() };
     let few = prometheus::Config { raw_series_max: 3, ..config(&url, service) };
     let wanted = ask(&time, asked(vec![errors(), took()]), EPOCH + 420_000, EPOCH + LENGTH - millis(200));
     let answer = prometheus::start(few, time.clock()).unwrap().measure(wanted).await;
@@ -180,7 +180,7 @@ async fn metrics_are_indexed_and_the_past_is_counted_from_the_real_server() {
     let Some((_child, url)) = real(&world.store(), directory.path()).await else { return };
     let time = Time::at(EPOCH + LENGTH);
     let hour = Duration::from_secs(3_600);
-    let service = prometheus::Service { stale_after: hour, gone_after: hour, ..service() };
+    let service = prometheus::Service { lookback: hour, stale_after: hour, gone_after: hour, ..service() };
     let provider = prometheus::start(config(&url, service), time.clock()).unwrap();
     let shop = ServiceName::new("shop");
     let index = tokio::time::timeout(Duration::from_secs(30), async {
