@@ -98,7 +98,7 @@ pub(super) const SETTLE: SpanRule = span(seconds(5), Duration::ZERO, seconds(10 
 /// It has to hold a sample or two of each target.
 pub(super) const LOOKBACK: SpanRule = span(seconds(5 * MINUTE), TICK, seconds(6 * HOUR));
 pub(super) const STALE_AFTER: SpanRule = span(seconds(2 * MINUTE), TICK, seconds(HOUR));
-pub(super) const GONE_AFTER: SpanRule = span(seconds(5 * MINUTE), TICK, seconds(DAY));
+pub(super) const GONE_AFTER: SpanRule = span(seconds(5 * MINUTE), TICK, seconds(6 * HOUR));
 
 /// A slow request is one somewhere between a millisecond and an hour.
 pub(super) const SLOW_ABOVE: SpanRule = span(Duration::ZERO, Duration::from_millis(1), seconds(HOUR));

@@ -96,7 +96,7 @@ pub struct FromSource {
     pub name: String,
     /// How long after its time a sample may be stored.
     pub settle: Duration,
-    /// How far before a window samples are read.
+    /// How far before a window samples are read; at least `gone_after`.
     pub lookback: Duration,
     /// An arm is not told while a pod has shown nothing for longer.
     pub stale_after: Duration,

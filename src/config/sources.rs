@@ -85,6 +85,10 @@ impl Reading<'_> {
             let what = format!("{} is shorter than stale_after, {}", in_words(gone_after), in_words(stale_after));
             self.problems.add(&key("gone_after"), what, "write a longer one, or a shorter stale_after");
         }
+        if self.are_fine(&[&key("lookback"), &key("gone_after")]) && lookback < gone_after {
+            let what = format!("{} is shorter than gone_after, {}", in_words(lookback), in_words(gone_after));
+            self.problems.add(&key("lookback"), what, "write a longer one, or a shorter gone_after");
+        }
         Some(FromSource { name: name.clone(), settle, lookback, stale_after, gone_after })
     }
 }

@@ -76,6 +76,11 @@ impl Exposition {
         Self { samples, eof: false, kinds, helps: BTreeMap::new() }
     }
 
+    /// The same, with what its makers say of metrics by name.
+    pub fn explained(self, helps: BTreeMap<String, Text>) -> Self {
+        Self { helps, ..self }
+    }
+
     /// What the body says of the family of this series name; nothing for what was not wanted.
     pub fn help(&self, name: &str) -> Option<&Text> {
         let family = SUFFIXES.iter().find_map(|suffix| name.strip_suffix(suffix));

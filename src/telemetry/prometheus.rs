@@ -13,8 +13,10 @@
 //! for each metric, when the window is asked for; nothing is asked in between. Since the grid does not depend on when
 //! this process started, windows in a row go on over a restart, and windows in the past can be asked for as well.
 
+mod catalogue;
 mod native;
 mod pages;
+mod past;
 mod query;
 mod reader;
 mod reply;
@@ -31,10 +33,10 @@ use futures_util::{FutureExt, future::BoxFuture};
 use secrecy::SecretString;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
+use self::{catalogue::Catalogues, reader::Reader, server::Server};
 pub use self::{query::VALUES_MAX, reply::ROWS_MAX, server::SKEW_MAX};
-use self::{reader::Reader, server::Server};
 use super::{
-    Answer, Ask, Clock, Error, Provider,
+    Answer, Ask, Catalogued, Clock, Error, Past, PastAsk, Provider,
     counting::{locked, rounds::ROUNDS_MAX},
 };
 use crate::domain::{Absence, Revision, ServiceName, Text, Timestamp};
@@ -133,8 +135,8 @@ pub struct Service {
     pub interval: Duration,
     /// How long after its time a sample may be stored.
     pub settle: Duration,
-    /// How far before a window samples are read, so that counting starts there; at most [`LOOKBACK_MAX`]. It is to be
-    /// longer than the time between a target's samples.
+    /// How far before a window samples are read, so that counting starts there: at least `gone_after`, so that after a
+    /// restart a silent pod is counted on from where it was, and at most [`LOOKBACK_MAX`].
     pub lookback: Duration,
     /// An arm is not told while a pod of it has shown nothing for longer than this.
     pub stale_after: Duration,
@@ -230,6 +232,10 @@ impl Service {
         if self.lookback.as_millis() / self.interval.as_millis() >= ROUNDS_MAX as u128 / 2 {
             return Err(format!("lookback is to be less than {} intervals", ROUNDS_MAX / 2));
         }
+        if self.lookback < self.gone_after {
+            // What is remembered of a silent pod is to be found again after a restart.
+            return Err("lookback is to be at least gone_after".into());
+        }
         if self.stale_after < self.interval || self.gone_after < self.stale_after {
             return Err("stale_after is to be at least one interval, and gone_after no shorter".into());
         }
@@ -271,12 +277,17 @@ type Key = (ServiceName, Option<Revision>, Revision);
 /// A pair of arms, read by one at a time, and when it was last asked for.
 type Readers = BTreeMap<Key, (Arc<tokio::sync::Mutex<Reader>>, Timestamp)>;
 
-/// A provider that reads what `config` names; asks are made within a tokio runtime.
+/// A provider that reads what `config` names; asks are made within a tokio runtime. Where there is one by now, the metrics
+/// of old versions that are known without a revision are indexed from now on.
 pub fn start(config: Config, clock: Clock) -> Result<Prometheus, Error> {
     config.check()?;
     let services = config.services.clone();
     let server = Arc::new(Server::new(config, Arc::clone(&clock))?);
-    Ok(Prometheus { server, services, clock, readers: Mutex::default() })
+    let catalogues = Catalogues::default();
+    for (name, service) in &services {
+        catalogues.begin((&server, &clock), name, service, None);
+    }
+    Ok(Prometheus { server, services, clock, readers: Mutex::default(), catalogues })
 }
 
 /// Reads the arms from one server.
@@ -285,6 +296,7 @@ pub struct Prometheus {
     services: BTreeMap<ServiceName, Service>,
     clock: Clock,
     readers: Mutex<Readers>,
+    catalogues: Catalogues,
 }
 
 impl Prometheus {
@@ -380,6 +392,27 @@ impl Prometheus {
 
 impl Provider for Prometheus {
     fn measure(&self, ask: Ask) -> BoxFuture<'_, Answer> {
+        if let Some(service) = self.services.get(&ask.service) {
+            self.catalogues.begin((&self.server, &self.clock), &ask.service, service, ask.control.as_ref());
+        }
         self.answer(ask).boxed()
+    }
+
+    fn metrics(&self, service: &ServiceName) -> Result<Arc<Catalogued>, Absence> {
+        self.service(service)?;
+        self.catalogues.of(service)
+    }
+
+    fn history(&self, ask: PastAsk) -> BoxFuture<'_, Result<Past, Absence>> {
+        async move {
+            let service = self.service(&ask.service)?;
+            self.catalogues.begin((&self.server, &self.clock), &ask.service, service, ask.stable.as_ref());
+            if ask.reach.is_zero() {
+                return Err(Absence::NoData);
+            }
+            let labels = service.labels(&service.control, ask.stable.as_ref());
+            past::past(&self.server, service, labels, ask, (self.clock)()).await
+        }
+        .boxed()
     }
 }

@@ -166,6 +166,7 @@ fn a_configuration_that_cannot_work_is_refused_with_what_to_mend() {
             of(prometheus::Service { lookback: prometheus::LOOKBACK_MAX + Duration::from_secs(1), ..service() }),
             "lookback",
         ),
+        (of(prometheus::Service { gone_after: Duration::from_secs(301), ..service() }), "at least gone_after"),
         (of(prometheus::Service { gone_after: Duration::from_secs(20), ..service() }), "gone_after"),
         (of(prometheus::Service { interval: Duration::from_millis(99), ..service() }), "shorter than 100 ms"),
     ] {

@@ -53,13 +53,8 @@ async fn run(seed: u64) -> Result<(), String> {
     let mut rng = StdRng::seed_from_u64(seed ^ 0x5eed);
     let time = Time::at(EPOCH);
     let fake = Fake::start(Arc::new(Mutex::new(world.store())), time.clone()).await;
-    let hour = Duration::from_secs(3_600);
-    let service = prometheus::Service {
-        lookback: Duration::from_millis(LOOKBACK),
-        stale_after: hour,
-        gone_after: hour,
-        ..service()
-    };
+    let hour = Duration::from_millis(LOOKBACK);
+    let service = prometheus::Service { lookback: hour, stale_after: hour, gone_after: hour, ..service() };
     let start = || prometheus::start(config(&fake.url, service.clone()), time.clock()).unwrap();
     let mix = Sli::Mix { counter: Selector::metric("hits_total"), by: "code".into() };
     let checks = asked(vec![errors(), took(), mix]);

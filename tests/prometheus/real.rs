@@ -11,8 +11,8 @@ use std::{
 
 use serde_json::Value;
 use tollgate::{
-    domain::{Arm, Tally},
-    telemetry::{Provider, prometheus},
+    domain::{Arm, MetricKind, ServiceName, Split, Tally},
+    telemetry::{PastAsk, Provider, prometheus},
 };
 
 use super::{
@@ -140,7 +140,7 @@ async fn the_fake_answers_range_selectors_as_the_real_one_and_both_are_counted_a
     let mut answers = Vec::new();
     for url in [&url, &fake.url] {
         let hour = Duration::from_secs(3_600);
-        let service = prometheus::Service { stale_after: hour, gone_after: hour, ..service() };
+        let service = prometheus::Service { lookback: hour, stale_after: hour, gone_after: hour, ..service() };
         let wanted = ask(&time, asked(vec![errors(), took()]), EPOCH + 405_000, EPOCH + LENGTH);
         answers.push(prometheus::start(config(url, service), time.clock()).unwrap().measure(wanted).await);
     }
@@ -158,7 +158,7 @@ async fn a_metric_with_too_many_series_is_counted_by_the_server_and_marked_as_es
     let Some((_child, url)) = real(&world.store(), directory.path()).await else { return };
     let time = Time::at(EPOCH + LENGTH + millis(300));
     let hour = Duration::from_secs(3_600);
-    let service = prometheus::Service { stale_after: hour, gone_after: hour, ..service() };
+    let service = prometheus::Service { lookback: hour, stale_after: hour, gone_after: hour, ..service() };
     let few = prometheus::Config { raw_series_max: 3, ..config(&url, service) };
     let wanted = ask(&time, asked(vec![errors(), took()]), EPOCH + 420_000, EPOCH + LENGTH - millis(200));
     let answer = prometheus::start(few, time.clock()).unwrap().measure(wanted).await;
@@ -170,4 +170,50 @@ async fn a_metric_with_too_many_series_is_counted_by_the_server_and_marked_as_es
         assert!((0.7..1.3).contains(&ratio), "{arm}: estimated {counts:?}, and truly {truth:?}");
     }
     assert!(arms(&answer, 1).iter().all(|tally| matches!(tally, Ok(Tally::Histogram(_)))));
+}
+
+#[tokio::test]
+async fn metrics_are_indexed_and_the_past_is_counted_from_the_real_server() {
+    rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
+    let world = World::from_seed(8);
+    let directory = tempfile::tempdir().unwrap();
+    let Some((_child, url)) = real(&world.store(), directory.path()).await else { return };
+    let time = Time::at(EPOCH + LENGTH);
+    let hour = Duration::from_secs(3_600);
+    let service = prometheus::Service { lookback: hour, stale_after: hour, gone_after: hour, ..service() };
+    let provider = prometheus::start(config(&url, service), time.clock()).unwrap();
+    let shop = ServiceName::new("shop");
+    let index = tokio::time::timeout(Duration::from_secs(30), async {
+        loop {
+            match provider.metrics(&shop) {
+                Ok(index) => return index,
+                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        }
+    });
+    let index = index.await.unwrap();
+    let hits = index.find("hits_total").unwrap();
+    let labels: Vec<&str> = hits.labels.iter().map(|label| label.name.as_str()).collect();
+    assert_eq!(hits.kind, MetricKind::Counter);
+    assert!(["code", "instance", "route", "version"].iter().all(|label| labels.contains(label)), "{labels:?}");
+    let versions = hits.labels.iter().find(|label| label.name == "version").unwrap();
+    assert_eq!(versions.values, ["stable"], "the old version's alone");
+    let ask = PastAsk {
+        service: shop,
+        stable: None,
+        sli: errors(),
+        split: Split::default(),
+        reach: Duration::from_secs(900),
+    };
+    let past = provider.history(ask).await.unwrap();
+    assert_eq!((past.every, past.blocks.len()), (Duration::from_secs(30), 29));
+    let counted: u64 = past
+        .blocks
+        .iter()
+        .flatten()
+        .map(|block| if let Tally::Counts(counts) = &block.tally { counts.total } else { 0 })
+        .sum();
+    let end = (EPOCH + LENGTH - 5_000) / 30_000 * 30_000 - EPOCH;
+    let truth = world.truth(Arm::Control, (end - 870_000, end), LENGTH).counts;
+    assert_eq!(counted, truth.total);
 }

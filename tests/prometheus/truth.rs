@@ -18,7 +18,7 @@ use super::{
 pub(crate) const EDGES: [f64; 2] = [0.1, 0.5];
 /// How long there is history, in milliseconds; windows begin after the first quarter.
 pub(crate) const LENGTH: u64 = 1_600_000;
-pub(crate) const LOOKBACK: u64 = 300_000;
+pub(crate) const LOOKBACK: u64 = 3_600_000;
 
 /// One request.
 #[derive(Clone, Copy, Debug)]
@@ -176,7 +176,7 @@ impl World {
     pub(crate) fn truth(&self, arm: Arm, (after, through): (u64, u64), seen: u64) -> Truth {
         let mut truth = Truth::default();
         for pod in self.pods.iter().filter(|pod| pod.arm == arm) {
-            let is_before = |(at, stored): &&(u64, u64)| *at <= after && *stored <= seen && *at > after - LOOKBACK;
+            let is_before = |(at, stored): &&(u64, u64)| *at <= after && *stored <= seen && at + LOOKBACK > after;
             let start = pod.scrapes.iter().rfind(is_before).map(|(at, _)| *at);
             let later = pod.scrapes.iter().filter(|(at, _)| *at <= through && start.is_none_or(|start| *at > start));
             let mut last = start;
@@ -185,7 +185,7 @@ impl World {
                 // A pod that was never seen before counts from its first scrape, unless it is known to be new.
                 let since = match last {
                     Some(last) => last.max(process.started),
-                    None if pod.processes[0].started > after - LOOKBACK => process.started,
+                    None if pod.processes[0].started + LOOKBACK > after => process.started,
                     None => *at,
                 };
                 let gained = process.requests.iter().filter(|request| request.at > since && request.at <= *at);

@@ -31,7 +31,9 @@ fn listed(exposed: &str, kind: Kind) -> Option<(&str, MetricKind)> {
         Kind::Gauge => Some((exposed, MetricKind::Gauge)),
         Kind::Histogram => match exposed.strip_suffix("_bucket") {
             Some(base) => Some((base, MetricKind::Histogram)),
-            None => Some((exposed, MetricKind::Counter)),
+            None if exposed.ends_with("_count") => Some((exposed, MetricKind::Counter)),
+            // A native histogram is one series.
+            None => Some((exposed, MetricKind::Histogram)),
         },
         // Of a summary only the count is kept.
         Kind::Summary => Some((exposed, MetricKind::Counter)),

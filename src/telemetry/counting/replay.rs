@@ -171,7 +171,8 @@ impl Extract {
     }
 }
 
-fn block(sli: &Sli, gained: &Gained, room: &mut usize) -> Result<Reading, Absence> {
+/// What was gained in one block; its parts are left out where there is no room for them.
+pub(in crate::telemetry) fn block(sli: &Sli, gained: &Gained, room: &mut usize) -> Result<Reading, Absence> {
     let tally = tally(sli, std::iter::once(&gained.whole))?;
     let [parts, _] = parts::of_window(sli, [&[gained], &[gained]]);
     let left = room.checked_sub(parts::cells(&parts));

@@ -97,13 +97,13 @@ fn matchers(selection: &Selection) -> Result<Vec<(&str, Op, String)>, Text> {
     let mut matchers = Vec::new();
     if let Some(metric) = &selection.metric {
         if !is_name(metric, ":") {
-            return Err(Text::new(format!("`{metric}` is no metric name")));
+            return Err(Text::new(format!("this is no metric name: `{metric}`")));
         }
         matchers.push((NAME, Op::Is, metric.clone()));
     }
     for (label, values) in &selection.labels {
         if !is_name(label, "") || label == NAME {
-            return Err(Text::new(format!("`{label}` is no label name")));
+            return Err(Text::new(format!("this is no label name: `{label}`")));
         }
         if values.is_empty() || values.len() > VALUES_MAX {
             return Err(Text::new(format!("label {label} is to have 1 to {VALUES_MAX} values")));
@@ -133,7 +133,7 @@ fn is_name(name: &str, extra: &str) -> bool {
 
 fn names(by: &BTreeSet<String>) -> Result<String, Text> {
     match by.iter().find(|label| !is_name(label, "")) {
-        Some(label) => Err(Text::new(format!("`{label}` is no label name"))),
+        Some(label) => Err(Text::new(format!("this is no label name: `{label}`"))),
         None => Ok(by.iter().map(String::as_str).collect::<Vec<_>>().join(", ")),
     }
 }
@@ -266,14 +266,14 @@ mod tests {
     fn names_that_are_none_are_refused_by_name() {
         let refused = |selection: &Selection, form: &Form| compile(selection, form).unwrap_err().to_string();
         for metric in ["", "1a", "a-b", "a b", "a{b=\"c\"}", "a[5m]", "é", "a\"", &"m".repeat(NAME_BYTES_MAX + 1)] {
-            assert!(refused(&selection(metric, &[]), &Form::Series).contains("is no metric name"), "{metric}");
+            assert!(refused(&selection(metric, &[]), &Form::Series).contains("no metric name"), "{metric}");
         }
         for label in ["", "1a", "a:b", "a=\"b\"", "__name__", "é"] {
             let selection = selection("m", &[(label, &["v"])]);
-            assert!(refused(&selection, &Form::Series).contains("is no label name"), "{label}");
+            assert!(refused(&selection, &Form::Series).contains("no label name"), "{label}");
         }
         let split = Form::Count(by(&["a) (up"]));
-        assert!(refused(&selection("m", &[]), &split).contains("is no label name"));
+        assert!(refused(&selection("m", &[]), &split).contains("no label name"));
     }
 
     #[test]

@@ -119,7 +119,7 @@ pub(super) struct Reader {
     /// Metrics that the server counts, as they have too many series.
     estimated: BTreeSet<String>,
     counted: Option<Counted>,
-    /// Why the last look failed, if it did.
+    /// Why the last look failed, or is not over.
     failed: Option<Absence>,
 }
 
@@ -130,6 +130,8 @@ impl Reader {
 
     /// Reads the rounds through this point of the grid, so that the ask can be answered.
     pub(super) async fn advance(&mut self, ask: &Ask, through: Timestamp) -> Result<(), Absence> {
+        // What is said where this is broken off.
+        self.failed.get_or_insert_with(|| unavailable("the server did not answer in time".into()));
         let result = self.try_advance(ask, through).await;
         self.failed = result.as_ref().err().cloned();
         result
@@ -170,10 +172,9 @@ impl Reader {
         }
     }
 
-    /// The answer when the deadline came while the server was being read.
+    /// The answer when the deadline came, perhaps while the server was being read.
     pub(super) fn cut_off(&mut self, ask: &Ask) -> Answer {
-        let why = self.failed.clone().unwrap_or_else(|| unavailable("the server did not answer in time".into()));
-        self.last_word(ask, Some(why))
+        self.last_word(ask, self.failed.clone())
     }
 
     fn told(&mut self, ask: &Ask, patience: Patience) -> Option<Answer> {
@@ -280,7 +281,7 @@ impl Reader {
             if this.estimated.contains(&metric.name) {
                 this.increases(metric, end).await.map(|(rows, risen)| (rows, Some((metric.name.clone(), risen))))
             } else {
-                this.samples(metric, (from, end)).await.map(|rows| (rows, None))
+                this.samples(metric, (from, end), skew).await.map(|rows| (rows, None))
             }
         });
         let fetched = try_join_all(fetches).await?;
@@ -315,11 +316,26 @@ impl Reader {
         self.arms.iter().map(|arm| selection(Some(metric), std::slice::from_ref(arm))).collect()
     }
 
+    /// The raw samples that an SLI needs.
+    pub(super) async fn raw_samples(
+        &self,
+        sli: &Sli,
+        span: (Timestamp, Timestamp),
+        skew: i64,
+    ) -> Result<Vec<Row>, Absence> {
+        let wanted = metrics([sli].into_iter());
+        let fetched = try_join_all(wanted.iter().map(|metric| self.samples(metric, span, skew))).await;
+        fetched.map(|rows| rows.into_iter().flatten().collect()).map_err(|stop| match stop {
+            Stop::Absent(why) => why,
+            Stop::TooMany(metric) => unavailable(format!("{metric} has too many series to look back at them all")),
+        })
+    }
+
     /// The raw samples of a metric.
-    async fn samples(&self, metric: &Metric, (from, end): (Timestamp, Timestamp)) -> Result<Vec<Row>, Stop> {
-        let rows = self.raw(&metric.name, (from, end)).await?;
+    async fn samples(&self, metric: &Metric, (from, end): (Timestamp, Timestamp), skew: i64) -> Result<Vec<Row>, Stop> {
+        let rows = self.raw(&metric.name, (from, end), skew).await?;
         let rows = match (metric.kind, metric.name.strip_suffix("_bucket")) {
-            (Kind::Buckets, Some(family)) if rows.is_empty() => self.raw(family, (from, end)).await?,
+            (Kind::Buckets, Some(family)) if rows.is_empty() => self.raw(family, (from, end), skew).await?,
             (Kind::Counter | Kind::Gauge | Kind::Buckets | Kind::Start, _) => rows,
         };
         if rows.len() <= self.server.raw_series_max() {
@@ -338,8 +354,7 @@ impl Reader {
         }
     }
 
-    async fn raw(&self, name: &str, (from, end): (Timestamp, Timestamp)) -> Result<Vec<Row>, Absence> {
-        let skew = self.counted.as_ref().map_or(0, |counted| counted.skew);
+    async fn raw(&self, name: &str, (from, end): (Timestamp, Timestamp), skew: i64) -> Result<Vec<Row>, Absence> {
         let queries = self.selections(name).into_iter().map(|selection| async move {
             let query = compile(&selection, &Form::Samples(end.since(from))).map_err(Absence::Malformed)?;
             self.server.query(&query, server_time(end, skew), "matrix").await
@@ -404,7 +419,8 @@ impl Reader {
     }
 }
 
-fn server_time(ours: Timestamp, skew: i64) -> i64 {
+/// A time of ours by the server's clock.
+pub(super) fn server_time(ours: Timestamp, skew: i64) -> i64 {
     i64::try_from(ours.as_millis()).unwrap_or(i64::MAX).saturating_add(skew)
 }
 

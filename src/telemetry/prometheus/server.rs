@@ -285,7 +285,7 @@ fn millis(span: Duration) -> u64 {
 }
 
 /// Milliseconds as the API takes them.
-fn seconds(millis: i64) -> String {
+pub(super) fn seconds(millis: i64) -> String {
     let sign = if millis < 0 { "-" } else { "" };
     format!("{sign}{}.{:03}", millis.unsigned_abs() / 1_000, millis.unsigned_abs() % 1_000)
 }
