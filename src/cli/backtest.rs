@@ -27,7 +27,6 @@ use crate::{
     domain::{Absence, Autonomy, ServiceName, Sli, Timestamp},
     forge::{GitHub, deployments::DEPLOYMENTS_MAX},
     rollout::{Deployed, Fleet, Policy, ServicePolicy},
-    telemetry::prometheus::Prometheus,
 };
 
 /// The branch that deploys are said to be merged into where the service names none.
@@ -89,7 +88,8 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         policy: Arc::new(policy),
     };
     let settle = config.telemetry.get(name).and_then(|of| of.from.as_ref()).map_or(Duration::ZERO, |from| from.settle);
-    let past = PastOf { house, deploys: &deploys, newest: now - settle, oldest: retention.map(|kept| (now - kept, kept)) };
+    let past =
+        PastOf { house, deploys: &deploys, newest: now - settle, oldest: retention.map(|kept| (now - kept, kept)) };
     let (judged, failed) = tokio::task::block_in_place(|| past.go_through());
     let usage = source.usage();
     let broken_off = failed.map(|why| {
@@ -186,7 +186,9 @@ fn past_policy(config: &Config, name: &ServiceName, service: &ServicePolicy) -> 
     ];
     let mut past = service.clone();
     if past.autonomy != Autonomy::Auto {
-        notes.push(format!("judged as at autonomy auto; {name} is configured otherwise, and would leave more to people"));
+        notes.push(format!(
+            "judged as at autonomy auto; {name} is configured otherwise, and would leave more to people"
+        ));
     }
     let probes = past.bounds.mandatory.iter().filter(|check| matches!(check.sli, Sli::Probe { .. })).count();
     if probes > 0 {
@@ -205,12 +207,8 @@ fn past_policy(config: &Config, name: &ServiceName, service: &ServicePolicy) -> 
     past.deployed = Deployed::WhenTold;
     past.share_tolerance = None;
     past.model = None;
-    let policy = Policy {
-        services: [(name.clone(), past)].into(),
-        rollouts_max: 1,
-        finished_kept: 1,
-        ..config.policy.clone()
-    };
+    let policy =
+        Policy { services: [(name.clone(), past)].into(), rollouts_max: 1, finished_kept: 1, ..config.policy.clone() };
     Ok((policy, notes))
 }
 

@@ -312,10 +312,7 @@ async fn deployments(
     paged(listed, &paging, &request)
 }
 
-async fn statuses(
-    State(stand_in): State<StandIn>,
-    Path((owner, name, id)): Path<(String, String, usize)>,
-) -> Response {
+async fn statuses(State(stand_in): State<StandIn>, Path((owner, name, id)): Path<(String, String, usize)>) -> Response {
     let shelf = stand_in.shelf();
     let found = id.checked_sub(1).and_then(|at| shelf.deployments.get(at));
     let Some(of) = found.filter(|of| of.repository.owner() == owner && of.repository.name() == name) else {

@@ -77,11 +77,7 @@ pub(super) fn read(text: &str, now: Timestamp) -> Result<Vec<Deploy>, Vec<String
             problems.push(format!("line {other}: as line {one}, deployed at {}: remove one of them", later.at));
         }
     }
-    if problems.is_empty() {
-        in_order(deploys.into_iter().map(|(_, deploy)| deploy).collect())
-    } else {
-        Err(problems)
-    }
+    if problems.is_empty() { in_order(deploys.into_iter().map(|(_, deploy)| deploy).collect()) } else { Err(problems) }
 }
 
 /// Sorts deploys by time, and fills in what ran before each.
@@ -132,7 +128,8 @@ fn deploy(line: &str, columns: &BTreeMap<&'static str, usize>, now: Timestamp) -
     if fields.len() != columns.len() {
         return Err(format!("{} fields where the heading has {}", fields.len(), columns.len()));
     }
-    let field = |name: &str| columns.get(name).and_then(|at| fields.get(*at)).copied().filter(|field| !field.is_empty());
+    let field =
+        |name: &str| columns.get(name).and_then(|at| fields.get(*at)).copied().filter(|field| !field.is_empty());
     let needed = |name: &str| field(name).ok_or_else(|| format!("{name} is empty"));
     let revision = |name: &str, text: &str| text.parse::<Revision>().map_err(|why| format!("{name}: {why}"));
     let deploy = Deploy {
@@ -158,7 +155,9 @@ fn deploy(line: &str, columns: &BTreeMap<&'static str, usize>, now: Timestamp) -
 fn time(name: &str, text: &str) -> Result<Timestamp, String> {
     let told = || {
         let text = Text::new(text);
-        format!("{name}: `{text}` is no time: write one with its offset, such as 2026-11-20T14:00:00Z, or seconds since 1970")
+        format!(
+            "{name}: `{text}` is no time: write one with its offset, such as 2026-11-20T14:00:00Z, or seconds since 1970"
+        )
     };
     let is_number = text.len() <= 11 && text.bytes().all(|byte| byte.is_ascii_digit());
     let millis = if is_number {

@@ -255,7 +255,8 @@ pub(super) fn in_words(span: Duration) -> String {
     let parts = [(days, "d"), (hours, "h"), (minutes, "m"), (rest, "s")];
     // Two units are as exact as anyone reads.
     let from = parts.iter().position(|(count, _)| *count > 0).unwrap_or(3);
-    let said: String = parts.iter().skip(from).take(2).filter(|(n, _)| *n > 0).map(|(n, unit)| format!("{n}{unit}")).collect();
+    let said: String =
+        parts.iter().skip(from).take(2).filter(|(n, _)| *n > 0).map(|(n, unit)| format!("{n}{unit}")).collect();
     if said.is_empty() { "0s".into() } else { said }
 }
 

@@ -68,7 +68,8 @@ impl Summary {
     /// One line, and another where there are labels.
     pub(super) fn render(&self) -> String {
         let word = |kind: Kind| Kind::ALL.iter().find(|(one, _)| *one == kind).map_or("", |(_, word)| word);
-        let counts: Vec<String> = self.verdicts.iter().map(|(kind, count)| format!("{count} {}", word(*kind))).collect();
+        let counts: Vec<String> =
+            self.verdicts.iter().map(|(kind, count)| format!("{count} {}", word(*kind))).collect();
         let mut text = format!("of {} deploys: {}", self.deploys, counts.join(", "));
         if self.never_compared > 0 {
             text.push_str(&format!("; {} never compared with the version before", self.never_compared));

@@ -4,12 +4,7 @@
 //! It can do no more than that. It holds a source, which reads, and a queue of replies; there is no journal, no
 //! actuator and nobody to be told in it.
 
-use std::{
-    collections::BTreeMap,
-    ops::ControlFlow,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, ops::ControlFlow, sync::Arc, time::Duration};
 
 use tokio::runtime::Handle;
 

@@ -252,8 +252,16 @@ impl Reader {
         });
         // More than are looked for at once is told when the ask's own are looked for.
         let _ = pair.look_for(&checks.collect::<Vec<_>>(), begun, Timestamp::from_millis(u64::MAX));
-        self.counted =
-            Some(Counted { pair, sought, tells_from: ask.after, begun, through: begun, skew, risen: BTreeMap::new(), ahead: None });
+        self.counted = Some(Counted {
+            pair,
+            sought,
+            tells_from: ask.after,
+            begun,
+            through: begun,
+            skew,
+            risen: BTreeMap::new(),
+            ahead: None,
+        });
     }
 
     /// The numbers of the ask's SLIs.
