@@ -46,10 +46,10 @@ pub(super) struct Args {
     #[arg(long, group = "past")]
     github: bool,
     /// Only GitHub deployments to this environment
-    #[arg(long, requires = "github")]
+    #[arg(long, conflicts_with = "deploys")]
     environment: Option<String>,
     /// Most GitHub deployments to look at, the newest first
-    #[arg(long, requires = "github", default_value_t = DEPLOYMENTS, value_name = "N")]
+    #[arg(long, conflicts_with = "deploys", default_value_t = DEPLOYMENTS, value_name = "N")]
     limit: usize,
     /// The service; needed when several are configured
     #[arg(long)]
@@ -86,6 +86,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         repository: &service.repository,
         branch: service.branch.clone().unwrap_or_else(|| DEFAULT_BRANCH.into()),
         policy: Arc::new(policy),
+        is_told_by_revision: config.telemetry.get(name).is_some_and(|of| of.control.labels == of.canary.labels),
     };
     let settle = config.telemetry.get(name).and_then(|of| of.from.as_ref()).map_or(Duration::ZERO, |from| from.settle);
     let past =

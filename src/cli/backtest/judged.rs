@@ -125,7 +125,7 @@ pub(super) fn judged(deploy: &Deploy, went: Went, ends: Ends) -> Judged {
         (Some(_), Some(at), _, _) => (Kind::RolledBack, Some(at)),
         (None, Some(at), _, _) => (Kind::Held, Some(at)),
         (_, None, None, Some(Outcome::Promoted)) => (Kind::Promoted, rollout.ended),
-        (_, None, None, _) if lack(&rollout).is_some() => (Kind::Held, None),
+        (_, None, None, _) if lack(&rollout).is_some() || seen.both.is_zero() => (Kind::Held, None),
         (_, None, None, _) => (Kind::Unfinished, None),
     };
     let why = match kind {
@@ -133,9 +133,9 @@ pub(super) fn judged(deploy: &Deploy, went: Went, ends: Ends) -> Judged {
         Kind::RolledBack | Kind::CalledPerson => harm.as_ref().map(|harm| harm.why.clone()).unwrap_or_default(),
         Kind::Promoted => format!("every stage held, the last at {}", rollout.exposure),
         Kind::Held if decided.is_some() => {
-            format!("{}; it would have been taken back when the stage's patience ended", lack_of(&rollout))
+            format!("{}; it would have been taken back when the stage's patience ended", lack_of(&rollout, seen))
         }
-        Kind::Held => format!("{}, until {}", lack_of(&rollout), ends.word()),
+        Kind::Held => format!("{}, until {}", lack_of(&rollout, seen), ends.word()),
         Kind::Unfinished => {
             format!("nothing spoke against it, and it was at {} when {}", rollout.exposure, ends.word())
         }
@@ -207,17 +207,23 @@ fn lack(rollout: &RolloutView) -> Option<(&str, &str)> {
     first.map(|o| (o.rail.as_str(), o.why.as_str()))
 }
 
-fn lack_of(rollout: &RolloutView) -> String {
+fn lack_of(rollout: &RolloutView, seen: Seen) -> String {
     match lack(rollout) {
         Some(("minimum_samples", why)) => format!("not enough traffic: {why}"),
         Some((_, why)) => why.to_owned(),
+        None if seen.both.is_zero() => "nothing to compare it with, and no absolute limit was broken".into(),
         None => "no verdict: what was seen leans the wrong way and is no proof".into(),
     }
 }
 
 fn no_data(deploy: &Deploy, rollout: &RolloutView, seen: Seen) -> String {
     let said = rollout.checks.iter().find_map(|check| check.absent.clone()).unwrap_or_else(|| "no data".into());
-    let other = if seen.control { "; the stable version was seen" } else { "" };
+    let before = deploy.stable.as_ref().map_or("the one before", |stable| stable.short());
+    let other = match seen.before {
+        Some(true) => format!("; those of {before} were, just before"),
+        Some(false) => format!("; nor were those of {before} just before: are the labels and revisions right?"),
+        None => String::new(),
+    };
     format!("the series of {} were never seen ({said}){other}", deploy.revision.short())
 }
 
@@ -234,11 +240,14 @@ fn caution(deploy: &Deploy, rollout: &RolloutView, seen: Seen, followed: Timesta
     };
     let span = followed.since(deploy.at);
     let stable = deploy.stable.as_ref().map_or("the stable version", |stable| stable.short());
-    match (seen.both.is_zero(), seen.control) {
-        (true, false) if deploy.stable.is_none() => {
+    match (seen.both.is_zero(), seen.before) {
+        (true, _) if deploy.stable.is_none() => {
             format!("what ran before is not known: write it under `stable`; {judge}")
         }
-        (true, _) => format!("never beside {stable}: all at once, or the old series ended; {judge}"),
+        (true, Some(false)) => {
+            format!("{stable} was not seen just before it either: are the labels and revisions right? {judge}")
+        }
+        (true, Some(true) | None) => format!("never beside {stable}: all went over at once; {judge}"),
         (false, _) if seen.both * 2 < span => format!(
             "compared with {stable} for {} of {} only; from there on, limits alone could judge it",
             in_words(seen.both),

@@ -13,7 +13,7 @@ use crate::{
     daemon,
     domain::{
         Absence, Arm, Change, Check, CheckId, Measurement, Notice, Origin, Person, Repository, RequestId, RolloutId,
-        ServiceName, Severity, Stamped, Text, Timestamp, Verdict, WayBack,
+        ServiceName, Severity, Split, Stamped, Text, Timestamp, Verdict, WayBack,
     },
     plan::{Draft, Plan},
     rollout::{self, Effect, Event, Fleet, Policy, RolloutView, World},
@@ -25,6 +25,8 @@ const EVENTS_MAX: usize = 100_000;
 /// How often a server is asked that does not answer, and the pause before it is asked again.
 const ATTEMPTS_MAX: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(500);
+/// How long before a deploy it is looked for what ran before.
+const BEFORE: Duration = Duration::from_secs(600);
 /// Who deployed, merged and wrote what was deployed.
 const SOMEBODY: &str = "somebody";
 
@@ -35,6 +37,8 @@ pub(super) struct House<'a> {
     pub(super) repository: &'a Repository,
     pub(super) branch: String,
     pub(super) policy: Arc<Policy>,
+    /// Whether the arms bear the same labels, so that nothing but the revision tells them apart.
+    pub(super) is_told_by_revision: bool,
 }
 
 /// How far the arms were seen.
@@ -42,10 +46,10 @@ pub(super) struct House<'a> {
 pub(super) struct Seen {
     /// Whether the canary ever was.
     pub(super) canary: bool,
-    /// Whether control ever was.
-    pub(super) control: bool,
-    /// For how long both were, side by side.
+    /// For how long it was beside control.
     pub(super) both: Duration,
+    /// Whether what ran before was, just before the deploy; only asked where the two never were side by side.
+    pub(super) before: Option<bool>,
 }
 
 /// How one deploy went.
@@ -83,6 +87,9 @@ pub(super) fn run(house: &House<'_>, fleet: &mut Fleet, number: u64, deploy: &De
     };
     world.begin(*fleet == Fleet::default());
     rollout::run(fleet, &mut world);
+    if world.seen.both.is_zero() && world.failed.is_none() {
+        world.look_before();
+    }
     let Past { seen, taken_back, called, failed, now, .. } = world;
     let rollout = fleet.view(1).rollouts.into_iter().find(|rollout| rollout.pull_request == number);
     Went { rollout, taken_back, called, seen, followed: now, failed }
@@ -183,6 +190,33 @@ impl Past<'_> {
         }
     }
 
+    /// Whether what ran before was there just before the deploy: where it was not either, the labels may be wrong.
+    fn look_before(&mut self) {
+        let policy = self.house.policy.services.get(self.house.service);
+        let (Some(stable), Some(policy), true) = (&self.deploy.stable, policy, self.house.is_told_by_revision) else {
+            return;
+        };
+        let asked = |(check, id): (&Check, u16)| telemetry::AskedCheck {
+            check: CheckId(id),
+            sli: check.sli.clone(),
+            split: Split::default(),
+        };
+        let through = self.deploy.at - policy.look_every;
+        let ask = telemetry::Ask {
+            service: self.house.service.clone(),
+            control: Some(stable.clone()),
+            canary: stable.clone(),
+            checks: policy.bounds.mandatory.iter().zip(0..).map(asked).collect(),
+            after: through - BEFORE,
+            through,
+            no_later_than: self.deploy.at,
+        };
+        match self.runtime.block_on(answered(self.house.source, &ask, through, self.deploy.at)) {
+            Ok((_, answer)) => self.seen.before = Some(answer.measurements.iter().any(|m| m.tally.is_ok())),
+            Err(why) => self.failed = Some(why),
+        }
+    }
+
     /// Notes which arms were there, by what the operator asks for.
     fn look_at(&mut self, plan: &Plan, measurements: &[Measurement]) {
         let mut longest = Duration::ZERO;
@@ -195,7 +229,6 @@ impl Past<'_> {
             if check.origin != Origin::Slo {
                 continue;
             }
-            self.seen.control |= control.is_some();
             self.seen.canary |= canary.is_some();
             if let (Some(control), Some(_)) = (control, canary) {
                 longest = longest.max(control.window.through.since(control.window.after));
