@@ -31,6 +31,8 @@ use crate::{
 
 /// The branch that deploys are said to be merged into where the service names none.
 const DEFAULT_BRANCH: &str = "main";
+/// Longest time that one deploy is followed.
+const FOLLOWED_MAX: Duration = Duration::from_secs(7 * 24 * 3_600);
 /// Deployments of GitHub's that are looked at unless more are asked for.
 const DEPLOYMENTS: usize = 100;
 
@@ -164,7 +166,8 @@ impl PastOf<'_> {
     /// Up to when a deploy is followed, and what ends it.
     fn ends(&self, deploy: &Deploy, next: Option<Timestamp>) -> (Timestamp, Ends) {
         let mut ends = (self.newest, Ends::Now);
-        for (at, why) in [(next, Ends::NextDeploy), (deploy.end, Ends::AsListed)] {
+        let longest = Some(deploy.at + FOLLOWED_MAX);
+        for (at, why) in [(longest, Ends::LongEnough), (next, Ends::NextDeploy), (deploy.end, Ends::AsListed)] {
             if let Some(at) = at.filter(|at| *at < ends.0) {
                 ends = (at, why);
             }

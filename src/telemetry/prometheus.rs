@@ -353,8 +353,8 @@ impl Prometheus {
         Ok(reader)
     }
 
-    /// What would have been answered then to an ask that was made at `asked`, where all of it up to the ask's deadline is
-    /// settled long since; and when it would have been. Nothing is waited for. A deadline later than `ends` is `ends`.
+    /// What would have been answered to an ask that was made at `asked`, in a past that ends at `ends` and is settled long
+    /// since, and when; `None` where that would have been after its end. Nothing is waited for.
     ///
     /// Fails where the server does not answer now, which says nothing of what it would have answered then.
     pub async fn measure_past(
@@ -362,29 +362,30 @@ impl Prometheus {
         ask: &Ask,
         asked: Timestamp,
         ends: Timestamp,
-    ) -> Result<(Timestamp, Answer), Absence> {
+    ) -> Result<Option<(Timestamp, Answer)>, Absence> {
         let service = self.service(&ask.service)?;
         let reader = self.reader(ask, (self.clock)())?;
         let (interval, settle) = (service.interval, service.settle);
-        let last_look = self.last_look(ask, asked).min(ends);
-        let last = reader::grid_before(last_look - settle, interval);
+        let last_look = self.last_look(ask, asked).max(asked);
+        let last = reader::grid_before(last_look.min(ends) - settle, interval);
         let ahead = reader::grid_before(ends - settle, interval);
         let mut goal = reader::grid_after(ask.through, interval);
         let mut reader = reader.lock().await;
+        let at_last = |answer: Answer| (last_look <= ends).then_some((last_look, answer));
         loop {
             let is_last = goal >= last;
             match reader.advance_within(ask, goal.min(last), ahead).await {
                 Ok(()) => {}
                 Err(why @ Absence::Unavailable(_)) => return Err(why),
                 Err(why @ (Absence::NoData | Absence::Malformed(_))) => {
-                    return Ok((last_look.max(asked), reader.last_word(ask, Some(why))));
+                    return Ok(at_last(reader.last_word(ask, Some(why))));
                 }
             }
             if let Some(answer) = reader.answer(ask) {
-                return Ok(((goal.min(last) + settle).max(asked), answer));
+                return Ok(Some(((goal.min(last) + settle).max(asked), answer)));
             }
             if is_last {
-                return Ok((last_look.max(asked), reader.last_word(ask, None)));
+                return Ok(at_last(reader.last_word(ask, None)));
             }
             goal = goal + interval;
         }

@@ -27,7 +27,9 @@ const UNSEEN: u64 = 5 * HOUR;
 const AT_ONCE: u64 = 6 * HOUR;
 const FAILING_AT_ONCE: u64 = 7 * HOUR;
 const SLOW_AT_ONCE: u64 = 8 * HOUR;
-const NEWEST: u64 = 9 * HOUR;
+const CURED: u64 = 9 * HOUR;
+const FAILING_LATE: u64 = 10 * HOUR;
+const CUT_SHORT: u64 = FAILING_LATE + 30 * MINUTE;
 /// How long the old version runs beside the new one where it does.
 const BESIDE: u64 = 25 * MINUTE;
 
@@ -42,12 +44,16 @@ fn history() -> Vec<Ran> {
         Ran { rate: 0.0, ..Ran::well(REVISIONS[4], UNUSED, UNUSED + 40 * MINUTE) },
         at_once,
         Ran { failing: 0.2, ..Ran::well(REVISIONS[7], FAILING_AT_ONCE, SLOW_AT_ONCE) },
-        Ran { slow: 0.3, ..Ran::well(REVISIONS[8], SLOW_AT_ONCE, NEWEST + BESIDE) },
-        Ran::well(REVISIONS[9], NEWEST, NEWEST + HOUR),
+        Ran { slow: 0.3, ..Ran::well(REVISIONS[8], SLOW_AT_ONCE, CURED + BESIDE) },
+        // Everyone has it after 10 minutes, and nothing of the version before is left when it begins to fail.
+        Ran::well(REVISIONS[9], CURED, FAILING_LATE + 630),
+        Ran::well(REVISIONS[10], FAILING_LATE, FAILING_LATE + 780),
+        Ran { failing: 0.3, ..Ran::well(REVISIONS[10], FAILING_LATE + 780, CUT_SHORT + 3 * MINUTE) },
+        Ran::well(REVISIONS[11], CUT_SHORT, FAILING_LATE + HOUR),
     ]
 }
 
-const REVISIONS: [&str; 10] = [
+const REVISIONS: [&str; 12] = [
     "a0aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
     "a1aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
     "a2aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
@@ -58,17 +64,21 @@ const REVISIONS: [&str; 10] = [
     "a7aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
     "a8aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
     "a9aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+    "b0aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+    "b1aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
 ];
 
 /// A list of the deploys in the order in which nobody sorted them.
 fn list(beginning: u64) -> String {
     let line = |at: u64, revision: usize, stable: usize, outcome: &str| {
-        format!("{},{},{},{outcome}\n", beginning + at, REVISIONS[revision], REVISIONS[stable])
+        format!("{},{},{},{outcome},\n", beginning + at, REVISIONS[revision], REVISIONS[stable])
     };
     let ago = jiff::Timestamp::from_second(i64::try_from(beginning - 20 * 24 * HOUR).unwrap()).unwrap();
     [
-        "time,revision,stable,outcome\n".to_owned(),
-        line(NEWEST, 9, 8, ""),
+        "time,revision,stable,outcome,end\n".to_owned(),
+        line(CURED, 9, 8, ""),
+        line(FAILING_LATE, 10, 9, ""),
+        format!("{},{},,,{}\n", beginning + CUT_SHORT, REVISIONS[11], beginning + CUT_SHORT + 5 * MINUTE),
         line(SLOW_AT_ONCE, 8, 7, ""),
         line(HARMLESS, 1, 0, "good"),
         line(FAILING, 2, 1, "bad"),
@@ -77,7 +87,7 @@ fn list(beginning: u64) -> String {
         line(UNSEEN, 5, 1, "good"),
         line(AT_ONCE, 6, 1, "good"),
         line(FAILING_AT_ONCE, 7, 6, "bad"),
-        format!("{ago},{},,\n", REVISIONS[0]),
+        format!("{ago},{},,,\n", REVISIONS[0]),
     ]
     .concat()
 }
@@ -105,7 +115,7 @@ async fn each_deploy_of_a_real_prometheus_gets_the_verdict_that_its_past_deserve
     if !prometheus::is_installed() {
         return;
     }
-    let beginning = (now() - 10 * HOUR - 5 * MINUTE) / MINUTE * MINUTE;
+    let beginning = (now() - 11 * HOUR - 5 * MINUTE) / MINUTE * MINUTE;
     let server = prometheus::start(&open_metrics(beginning, &history()));
     rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
     let github = StandIn::with_token(SecretString::from(GITHUB_TOKEN));
@@ -120,7 +130,7 @@ async fn each_deploy_of_a_real_prometheus_gets_the_verdict_that_its_past_deserve
     let report: Value = serde_json::from_str(&told).unwrap();
     these_are_the_verdicts(&report);
     this_is_the_summary(&report);
-    assert_eq!(progress.lines().count(), 9, "one line for each that was looked at: {progress}");
+    assert_eq!(progress.lines().count(), 11, "one line for each that was looked at: {progress}");
     for_people(&desk);
     assert_eq!(desk.files(), before, "no journal, no other file");
     from_github(&desk, &github, beginning);
@@ -153,7 +163,7 @@ fn these_are_the_verdicts(report: &Value) {
         assert!(of[name]["why"].as_str().unwrap().contains("nothing to compare it with"), "{}", told(name));
     }
     let (kind, check, after) = verdict(&of["a7"]);
-    assert!(matches!(kind, "rolled_back" | "called_person"), "{}", told("a7"));
+    assert_eq!(kind, "rolled_back", "{}", told("a7"));
     assert!(check == Some("errors") && (15.0..180.0).contains(&after), "{}", told("a7"));
     for name in ["a6", "a7", "a8"] {
         let caution = of[name]["caution"].as_str().unwrap();
@@ -161,18 +171,30 @@ fn these_are_the_verdicts(report: &Value) {
         assert_eq!(of[name]["compared_seconds"], 0.0, "{}", told(name));
     }
     assert_eq!(verdict(&of["a9"]).0, "promoted", "far better than the slow one before it: {}", told("a9"));
+    // Harm that is seen when everyone has it and the old version is gone is a person's.
+    let (kind, check, after) = verdict(&of["b0"]);
+    assert_eq!((kind, check), ("called_person", Some("errors")), "{}", told("b0"));
+    assert!((780.0..900.0).contains(&after), "{}", told("b0"));
+    // What ended after five minutes, by the list, got no further than that.
+    assert_eq!(
+        (verdict(&of["b1"]).0, of["b1"]["stable"].as_str()),
+        ("unfinished", Some(REVISIONS[10])),
+        "{}",
+        told("b1")
+    );
+    assert!(of["b1"]["why"].as_str().unwrap().ends_with("it was at 10% when it ended"), "{}", told("b1"));
     assert!(of["old"]["why"].as_str().unwrap().contains("the 15d for which the server keeps samples"));
 }
 
 fn this_is_the_summary(report: &Value) {
     let summary = &report["summary"];
     let number = |name: &str| summary[name].as_u64().unwrap();
-    assert_eq!((number("deploys"), number("bad"), number("bad_found")), (10, 3, 3), "{summary}");
+    assert_eq!((number("deploys"), number("bad"), number("bad_found")), (12, 3, 3), "{summary}");
     // One that is called good was never seen, and counts for nothing.
     assert_eq!((number("good"), number("good_taken_back"), number("labelled_unseen")), (2, 0, 1), "{summary}");
     assert_eq!(number("never_compared"), 3, "{summary}");
     let queries = report["queries"].as_u64().unwrap();
-    // Nine deploys of up to an hour: a stretch of rounds costs a query for each of three metrics.
+    // Eleven deploys of up to an hour: a stretch of rounds costs a query for each of three metrics.
     assert!((30..300).contains(&queries), "{queries} queries");
     assert!(report["samples"].as_u64().unwrap() > 10_000);
     let notes = report["notes"].to_string();
@@ -193,7 +215,7 @@ fn for_people(desk: &Desk) {
     assert!(line("a4aaaaa").contains("held: not enough traffic"), "{told}");
     assert!(line("a5aaaaa").contains("no data: "), "{told}");
     assert!(told.contains("! never beside a1aaaaa"), "{told}");
-    assert!(told.contains("of 10 deploys: "), "{told}");
+    assert!(told.contains("of 12 deploys: "), "{told}");
     assert!(told.contains("by the labels: found 3 of 3 bad ones, 0 of 2 good ones taken back"), "{told}");
 }
 

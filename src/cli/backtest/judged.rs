@@ -94,6 +94,7 @@ pub(super) enum Ends {
     NextDeploy,
     AsListed,
     Now,
+    LongEnough,
 }
 
 impl Ends {
@@ -101,7 +102,8 @@ impl Ends {
         match self {
             Self::NextDeploy => "the next deploy came",
             Self::AsListed => "it ended",
-            Self::Now => "it is not over yet",
+            Self::Now => "the present came",
+            Self::LongEnough => "it had been followed for long enough",
         }
     }
 }
@@ -114,7 +116,8 @@ pub(super) fn before_retention(deploy: &Deploy, retention: Duration) -> Judged {
 
 /// What a deploy came to.
 pub(super) fn judged(deploy: &Deploy, went: Went, ends: Ends) -> Judged {
-    let Went { rollout, taken_back, called, seen, followed, .. } = went;
+    let Went { rollout, taken_back, called, seen, is_cut, followed, .. } = went;
+    let ends = if is_cut { Ends::LongEnough } else { ends };
     let Some(rollout) = rollout else {
         return Judged { why: "no rollout began".into(), ..blank(deploy, Kind::NoData, followed) };
     };

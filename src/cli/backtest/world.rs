@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Most events of one deploy: a world that needs more has lost its way.
-const EVENTS_MAX: usize = 100_000;
+const EVENTS_MAX: usize = 200_000;
 /// How often a server is asked that does not answer, and the pause before it is asked again.
 const ATTEMPTS_MAX: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(500);
@@ -62,6 +62,8 @@ pub(super) struct Went {
     /// When a rollback was due that only a person may make.
     pub(super) called: Option<Timestamp>,
     pub(super) seen: Seen,
+    /// Whether more happened than is followed.
+    pub(super) is_cut: bool,
     /// Up to when it was followed.
     pub(super) followed: Timestamp,
     /// Why the source did not answer, if it did not: then it ended there.
@@ -90,9 +92,10 @@ pub(super) fn run(house: &House<'_>, fleet: &mut Fleet, number: u64, deploy: &De
     if world.seen.both.is_zero() && world.failed.is_none() {
         world.look_before();
     }
+    let is_cut = world.events > EVENTS_MAX;
     let Past { seen, taken_back, called, failed, now, .. } = world;
     let rollout = fleet.view(1).rollouts.into_iter().find(|rollout| rollout.pull_request == number);
-    Went { rollout, taken_back, called, seen, followed: now, failed }
+    Went { rollout, taken_back, called, seen, is_cut, followed: now, failed }
 }
 
 struct Past<'a> {
@@ -161,10 +164,6 @@ impl Past<'_> {
     /// Asks the source, as the daemon would have; the answer comes when it would have come.
     fn measure(&mut self, request: RequestId, rollout: RolloutId, plan: &Plan, window: [Timestamp; 3]) {
         let [after, through, no_later_than] = window;
-        // What history has no answer for does not happen.
-        if through > self.until {
-            return;
-        }
         let asked = |(check, id): (&Check, u16)| telemetry::AskedCheck {
             check: CheckId(id),
             sli: check.sli.clone(),
@@ -181,11 +180,13 @@ impl Past<'_> {
             no_later_than,
         };
         match self.runtime.block_on(answered(self.house.source, &ask, self.now, self.until)) {
-            Ok((at, telemetry::Answer { through, measurements })) => {
+            Ok(Some((at, telemetry::Answer { through, measurements }))) => {
                 let measurements: Vec<Measurement> = measurements.into_iter().map(daemon::finite).collect();
                 self.look_at(plan, &measurements);
                 self.happens(at, Event::Measured { request, rollout, through, measurements });
             }
+            // What history has no answer for does not happen.
+            Ok(None) => {}
             Err(why) => self.failed = Some(why),
         }
     }
@@ -212,7 +213,10 @@ impl Past<'_> {
             no_later_than: self.deploy.at,
         };
         match self.runtime.block_on(answered(self.house.source, &ask, through, self.deploy.at)) {
-            Ok((_, answer)) => self.seen.before = Some(answer.measurements.iter().any(|m| m.tally.is_ok())),
+            Ok(answer) => {
+                let told = answer.iter().flat_map(|(_, answer)| &answer.measurements);
+                self.seen.before = Some(told.into_iter().any(|m| m.tally.is_ok()));
+            }
             Err(why) => self.failed = Some(why),
         }
     }
@@ -243,7 +247,7 @@ async fn answered(
     ask: &telemetry::Ask,
     asked: Timestamp,
     until: Timestamp,
-) -> Result<(Timestamp, telemetry::Answer), Absence> {
+) -> Result<Option<(Timestamp, telemetry::Answer)>, Absence> {
     let mut attempt = 1;
     loop {
         match source.measure_past(ask, asked, until).await {
