@@ -12,9 +12,10 @@ use tollgate::{
     domain::{Diff, FileTouched, LineKind, Person, Repository, Text, Timestamp, TouchKind},
     forge::{
         Config, Error, GitHub,
+        deployments::{DEPLOYMENTS_MAX, ENVIRONMENT_BYTES_MAX},
         diff::{LIMITS, read},
         github::FILES_MAX,
-        stand_in::{Fault, Pull, StandIn},
+        stand_in::{Deployed, Fault, Pull, StandIn},
     },
 };
 
@@ -444,4 +445,62 @@ async fn a_patch_that_is_left_out_or_breaks_off_is_a_cut_diff() {
 async fn the_stand_in_serves_loopback_only() {
     let listener = TcpListener::bind("0.0.0.0:0").await.unwrap();
     assert!(StandIn::new().serve(listener).await.unwrap_err().to_string().contains("loopback only"));
+}
+
+fn deployed(number: u64, statuses: &[(&'static str, u64)]) -> Deployed {
+    let at = |seconds: &u64| Timestamp::from_millis(seconds * 1_000);
+    Deployed {
+        repository: repository(),
+        revision: format!("{number:040x}").parse().unwrap(),
+        environment: if number.is_multiple_of(2) { "even & true".into() } else { "odd".into() },
+        created_at: at(&number),
+        statuses: statuses.iter().map(|(state, seconds)| (*state, at(seconds))).collect(),
+    }
+}
+
+#[tokio::test]
+async fn deployments_are_told_by_when_they_began_over_all_pages_and_those_that_never_did_are_left_out() {
+    let stand_in = StandIn::new();
+    for number in 1..=230 {
+        let statuses: &[_] = match number {
+            1 => &[("queued", 5), ("failure", 6)],
+            2 => &[("success", 90)],
+            _ => &[("queued", 10), ("in_progress", 20), ("in_progress", 25), ("success", 30)],
+        };
+        stand_in.put_deployment(deployed(number, statuses));
+    }
+    let github = served(&stand_in).await;
+    let all = github.deployments(&repository(), None, DEPLOYMENTS_MAX).await.unwrap();
+    assert_eq!((all.began.len(), all.never_began, all.more), (229, 1, false));
+    let seconds = |at: Timestamp| at.as_millis() / 1_000;
+    let last = all.began.last().unwrap();
+    assert_eq!((seconds(all.began[0].at), seconds(last.at)), (20, 90), "newest first; in progress before success");
+    assert_eq!(last.revision.as_str(), format!("{:040x}", 2));
+    let pages = stand_in.requests().iter().filter(|request| request.contains("deployments?")).count();
+    assert_eq!(pages, 3);
+    let even = github.deployments(&repository(), Some("even & true"), DEPLOYMENTS_MAX).await.unwrap();
+    assert_eq!((even.began.len(), even.more), (115, false));
+    assert!(even.began.iter().all(|deployment| deployment.environment.as_str() == "even & true"));
+    for (most, more) in [(100, true), (99, true), (229, true), (230, false)] {
+        let few = github.deployments(&repository(), None, most).await.unwrap();
+        assert_eq!((few.began.len() + few.never_began, few.more), (most, more), "{most}");
+    }
+}
+
+#[tokio::test]
+async fn deployments_that_cannot_be_read_are_refused_or_called_malformed() {
+    let stand_in = StandIn::new();
+    let github = served(&stand_in).await;
+    let long = "e".repeat(ENVIRONMENT_BYTES_MAX + 1);
+    for environment in ["", &long] {
+        let refused = github.deployments(&repository(), Some(environment), 10).await;
+        assert!(matches!(refused, Err(Error::Refused(_))), "{environment}");
+    }
+    assert!(github.deployments(&repository(), Some(&long[1..]), 10).await.unwrap().began.is_empty());
+    stand_in.put_deployment(deployed(1, &[("success", 10)]));
+    for body in ["{}", r#"[{"id":1,"sha":"main"}]"#, r#"[{"sha":"abcdef0"}]"#] {
+        stand_in.fail_next(Fault::Answer { status: StatusCode::OK, headers: Vec::new(), body: body.into() });
+        let read = github.deployments(&repository(), None, 10).await;
+        assert!(matches!(read, Err(Error::Malformed(_))), "{body}: {read:?}");
+    }
 }

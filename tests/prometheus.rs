@@ -9,6 +9,8 @@ mod absences;
 mod exact;
 #[path = "prometheus/fake.rs"]
 mod fake;
+#[path = "prometheus/past.rs"]
+mod past;
 #[path = "prometheus/real.rs"]
 mod real;
 #[path = "prometheus/truth.rs"]

@@ -153,6 +153,31 @@ pub(super) fn telemetry(
     probe::beside(sources, probe_config(config), clock)
 }
 
+/// The Prometheus that keeps a service's metrics, to be read of the past: what its clock says now says nothing of then.
+/// `None` for a service whose metrics no source keeps.
+pub(super) fn past_source(
+    config: &Config,
+    service: &ServiceName,
+    clock: telemetry::Clock,
+) -> Result<Option<prometheus::Prometheus>, telemetry::Error> {
+    let from = config.telemetry.get(service).and_then(|of| of.from.as_ref());
+    let source = from.and_then(|from| config.sources.get_key_value(&from.name));
+    let Some((name, source)) = source else { return Ok(None) };
+    match source_config(config, name, source) {
+        telemetry::Config::Prometheus(source) => {
+            let source = prometheus::Config { follows_server_clock: false, ..source };
+            prometheus::start(source, clock).map(Some)
+        }
+        telemetry::Config::Scrape(_)
+        | telemetry::Config::Otlp(_)
+        | telemetry::Config::Datadog(_)
+        | telemetry::Config::InfluxDb(_)
+        | telemetry::Config::CloudWatch(_)
+        | telemetry::Config::NewRelic(_)
+        | telemetry::Config::Web(_) => Ok(None),
+    }
+}
+
 /// One source, with the services that name it.
 fn source_config(config: &Config, name: &str, source: &config::Source) -> telemetry::Config {
     let services = config.telemetry.iter().filter_map(|(service, of)| {

@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 failed, 2 mistyped, 64 bad configuration, 130 stopped by Ctrl-C before the end.
 
 mod assemble;
+mod backtest;
 mod calibrate;
 mod check_config;
 pub mod client;
@@ -40,6 +41,8 @@ enum Command {
     Serve(serve::Args),
     /// Print the checks that a diff or a pull request would get, and why
     Plan(plan::Args),
+    /// Show what Tollgate would have done on past deploys, from the metrics that are kept of them; nothing is moved
+    Backtest(backtest::Args),
     /// Say whether a configuration is right, or everything that is wrong with it
     CheckConfig(check_config::Args),
     /// Look up what a service's metrics are
@@ -86,6 +89,7 @@ pub fn run(cli: Cli) -> ExitCode {
             Command::Demo(args) => demo::run(args).await,
             Command::Serve(args) => serve::run(args).await,
             Command::Plan(args) => plan::run(args).await,
+            Command::Backtest(args) => backtest::run(args).await,
             Command::CheckConfig(args) => check_config::run(args).await,
             Command::Metrics(args) => metrics::run(args).await,
             Command::Status(args) => status::run(args).await,

@@ -154,7 +154,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn choose<'a>(
+pub(super) fn choose<'a>(
     services: &'a std::collections::BTreeMap<ServiceName, ServicePolicy>,
     wanted: Option<&str>,
 ) -> anyhow::Result<(&'a ServiceName, &'a ServicePolicy)> {

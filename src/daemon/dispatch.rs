@@ -300,7 +300,7 @@ fn category_bytes(tally: &Tally) -> usize {
 
 /// A measurement as it can be recorded: the journal is JSON, which has no word for infinite or for no number, and its
 /// entries are bounded.
-fn finite(mut measurement: Measurement) -> Measurement {
+pub fn finite(mut measurement: Measurement) -> Measurement {
     let is_finite = |tally: &Tally| match tally {
         Tally::Histogram(histogram) => histogram.bounds.iter().all(|bound| bound.is_finite()),
         Tally::Samples(samples) => samples.iter().all(|sample| sample.is_finite()),

@@ -23,7 +23,7 @@ use tokio::{
 };
 
 pub use clock::Clock;
-pub use dispatch::Wings;
+pub use dispatch::{Wings, finite};
 pub use handle::{Closed, Handle, Message};
 pub use metrics::Metrics;
 

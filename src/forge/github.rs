@@ -95,10 +95,10 @@ pub fn is_plain_path(path: &str) -> bool {
 }
 
 /// An answer: its headers, and its body up to a limit.
-struct Answer {
+pub(super) struct Answer {
     status: StatusCode,
-    headers: HeaderMap,
-    body: Vec<u8>,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Vec<u8>,
     /// Whether the body went on beyond the limit.
     cut: bool,
 }
@@ -231,7 +231,8 @@ impl GitHub {
         Ok((files, true))
     }
 
-    async fn json(&self, path: &str) -> Result<Answer, Error> {
+    /// An answer of success in JSON, whole.
+    pub(super) async fn json(&self, path: &str) -> Result<Answer, Error> {
         let answer = self.get(path, JSON, JSON_BYTES_MAX).await?;
         if answer.cut {
             return Err(Error::Malformed(Text::new(format!("{path} is larger than {JSON_BYTES_MAX} bytes"))));

@@ -6,6 +6,7 @@
 //! names and messages are masked where they come in.
 //! [`stand_in`] answers in GitHub's shape on loopback, for the demo and for tests.
 
+pub mod deployments;
 pub mod diff;
 mod git_header;
 pub mod github;

@@ -63,6 +63,21 @@ pub struct Pull {
     pub diff: String,
 }
 
+/// A deployment to be served.
+#[derive(Clone, Debug)]
+pub struct Deployed {
+    /// Where.
+    pub repository: Repository,
+    /// What was deployed.
+    pub revision: Revision,
+    /// Where to.
+    pub environment: String,
+    /// When it was asked for.
+    pub created_at: Timestamp,
+    /// Its statuses, oldest first: the state and when.
+    pub statuses: Vec<(&'static str, Timestamp)>,
+}
+
 /// What is done to a request instead of answering it, or before.
 #[derive(Clone, Debug)]
 pub enum Fault {
@@ -90,6 +105,8 @@ impl Fault {
 #[derive(Default)]
 struct Shelf {
     pulls: BTreeMap<(Repository, u64), Pull>,
+    /// A deployment's number is its place here, from 1.
+    deployments: Vec<Deployed>,
     faults: VecDeque<Fault>,
     requests: Vec<String>,
 }
@@ -117,6 +134,11 @@ impl StandIn {
         self.shelf().pulls.insert((pull.repository.clone(), pull.number), pull);
     }
 
+    /// Serves this deployment from now on, as the newest.
+    pub fn put_deployment(&self, deployed: Deployed) {
+        self.shelf().deployments.push(deployed);
+    }
+
     /// Does this to the next request that has no fault before it. Faults are used up in order, one a request.
     pub fn fail_next(&self, fault: Fault) {
         self.shelf().faults.push_back(fault);
@@ -131,6 +153,8 @@ impl StandIn {
     pub fn routes(&self) -> Router {
         Router::new()
             .route("/repos/{owner}/{name}", get(repository))
+            .route("/repos/{owner}/{name}/deployments", get(deployments))
+            .route("/repos/{owner}/{name}/deployments/{id}/statuses", get(statuses))
             .route("/repos/{owner}/{name}/pulls/{number}", get(pull))
             .route("/repos/{owner}/{name}/pulls/{number}/files", get(files))
             .fallback(|| async { not_found() })
@@ -242,6 +266,7 @@ struct Paging {
     per_page: usize,
     #[serde(default = "Paging::page_default")]
     page: usize,
+    environment: Option<String>,
 }
 
 impl Paging {
@@ -261,9 +286,46 @@ async fn files(
     request: Request,
 ) -> Response {
     let Some(pull) = stand_in.find(&place) else { return not_found() };
+    paged(answers::files(&pull), &paging, &request)
+}
+
+async fn deployments(
+    State(stand_in): State<StandIn>,
+    Path((owner, name)): Path<(String, String)>,
+    Query(paging): Query<Paging>,
+    request: Request,
+) -> Response {
+    let is_wanted = |of: &Deployed| {
+        let is_there = paging.environment.as_ref().is_none_or(|wanted| *wanted == of.environment);
+        of.repository.owner() == owner && of.repository.name() == name && is_there
+    };
+    let answer = |(at, of): (usize, &Deployed)| {
+        json!({
+            "id": at + 1, "sha": of.revision.as_str(), "ref": "main", "task": "deploy",
+            "environment": of.environment, "created_at": answers::time(of.created_at),
+        })
+    };
+    let listed = {
+        let shelf = stand_in.shelf();
+        shelf.deployments.iter().enumerate().rev().filter(|(_, of)| is_wanted(of)).map(answer).collect()
+    };
+    paged(listed, &paging, &request)
+}
+
+async fn statuses(State(stand_in): State<StandIn>, Path((owner, name, id)): Path<(String, String, usize)>) -> Response {
+    let shelf = stand_in.shelf();
+    let found = id.checked_sub(1).and_then(|at| shelf.deployments.get(at));
+    let Some(of) = found.filter(|of| of.repository.owner() == owner && of.repository.name() == name) else {
+        return not_found();
+    };
+    let status = |(state, at): &(&str, Timestamp)| json!({ "state": state, "created_at": answers::time(*at) });
+    Json(of.statuses.iter().rev().map(status).collect::<Vec<Value>>()).into_response()
+}
+
+/// One page of a list, with links to its neighbours.
+fn paged(all: Vec<Value>, paging: &Paging, request: &Request) -> Response {
     let per_page = paging.per_page.clamp(1, 100);
     let page = paging.page.max(1);
-    let all: Vec<Value> = answers::files(&pull);
     let last = all.len().div_ceil(per_page).max(1);
     let shown: Vec<_> = all.into_iter().skip((page - 1).saturating_mul(per_page)).take(per_page).collect();
     let mut response = Json(shown).into_response();

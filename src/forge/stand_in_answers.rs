@@ -7,7 +7,7 @@ use super::{
     diff::{self, LIMITS},
     stand_in::{DEFAULT_BRANCH, Pull},
 };
-use crate::domain::{FileDiff, TouchKind};
+use crate::domain::{FileDiff, Timestamp, TouchKind};
 
 /// `GET /repos/{owner}/{name}/pulls/{number}`.
 pub(super) fn pull(pull: &Pull) -> Value {
@@ -127,9 +127,13 @@ pub(super) fn repository(pull: &Pull) -> Value {
 }
 
 /// GitHub writes instants to the second.
+pub(super) fn time(at: Timestamp) -> String {
+    let text = at.to_string();
+    text.split_once('.').map(|(seconds, _)| format!("{seconds}Z")).unwrap_or(text)
+}
+
 fn instant(pull: &Pull) -> Option<String> {
-    let text = pull.merged_at?.to_string();
-    Some(text.split_once('.').map(|(seconds, _)| format!("{seconds}Z")).unwrap_or(text))
+    pull.merged_at.map(time)
 }
 
 fn home(pull: &Pull) -> String {

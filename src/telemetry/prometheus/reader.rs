@@ -96,6 +96,28 @@ struct Counted {
     through: Timestamp,
     skew: i64,
     risen: BTreeMap<String, Risen>,
+    /// What was read beyond `through` and is not taken in yet; nothing where time has not gone on from there.
+    ahead: Option<Ahead>,
+}
+
+/// Samples of both arms that were read up to a time.
+struct Ahead {
+    control: Pages,
+    canary: Pages,
+    end: Timestamp,
+}
+
+impl Counted {
+    /// Takes in the rounds up to `through`, and keeps what was read beyond.
+    fn take_in(&mut self, mut ahead: Ahead, through: Timestamp, interval: Duration) {
+        while self.through < ahead.end.min(through) {
+            let time = self.through + interval;
+            let due = self.pair.due(time);
+            self.pair.feed(&due, &ahead.control.through(time), &ahead.canary.through(time), KEEP);
+            self.through = time;
+        }
+        self.ahead = (ahead.end > self.through).then_some(ahead);
+    }
 }
 
 /// Why reading did not get on.
@@ -130,21 +152,32 @@ impl Reader {
 
     /// Reads the rounds through this point of the grid, so that the ask can be answered.
     pub(super) async fn advance(&mut self, ask: &Ask, through: Timestamp) -> Result<(), Absence> {
+        self.advance_within(ask, through, through).await
+    }
+
+    /// As [`Self::advance`], of a past that is settled up to `settled`, a point of the grid: as much of it as makes one
+    /// answer may be asked for at once, though no more of it is taken in than up to `through`.
+    pub(super) async fn advance_within(
+        &mut self,
+        ask: &Ask,
+        through: Timestamp,
+        settled: Timestamp,
+    ) -> Result<(), Absence> {
         // What is said where this is broken off.
         self.failed.get_or_insert_with(|| unavailable("the server did not answer in time".into()));
-        let result = self.try_advance(ask, through).await;
+        let result = self.try_advance(ask, through, settled).await;
         self.failed = result.as_ref().err().cloned();
         result
     }
 
-    async fn try_advance(&mut self, ask: &Ask, through: Timestamp) -> Result<(), Absence> {
+    async fn try_advance(&mut self, ask: &Ask, through: Timestamp, settled: Timestamp) -> Result<(), Absence> {
         loop {
             let skew = self.server.skew().await?;
             if !self.tells(ask, skew) {
                 self.begin(ask, skew);
             }
             self.ids(ask)?;
-            match self.read(through).await {
+            match self.read(through, settled).await {
                 Ok(()) => return Ok(()),
                 Err(Stop::Absent(why)) => return Err(why),
                 Err(Stop::TooMany(metric)) => {
@@ -234,8 +267,16 @@ impl Reader {
         });
         // More than are looked for at once is told when the ask's own are looked for.
         let _ = pair.look_for(&checks.collect::<Vec<_>>(), begun, Timestamp::from_millis(u64::MAX));
-        self.counted =
-            Some(Counted { pair, sought, tells_from: ask.after, begun, through: begun, skew, risen: BTreeMap::new() });
+        self.counted = Some(Counted {
+            pair,
+            sought,
+            tells_from: ask.after,
+            begun,
+            through: begun,
+            skew,
+            risen: BTreeMap::new(),
+            ahead: None,
+        });
     }
 
     /// The numbers of the ask's SLIs.
@@ -251,7 +292,7 @@ impl Reader {
     }
 
     /// Reads all rounds up to this one that were not read yet, some at a time.
-    async fn read(&mut self, through: Timestamp) -> Result<(), Stop> {
+    async fn read(&mut self, through: Timestamp, settled: Timestamp) -> Result<(), Stop> {
         let interval = self.service.interval;
         let Some(counted) = &self.counted else { return Ok(()) };
         let most = interval.saturating_mul(u32::try_from(ROUNDS_MAX - 1).unwrap_or(u32::MAX));
@@ -262,19 +303,28 @@ impl Reader {
         let floor = counted.begun.max(counted.through - self.service.gone_after);
         let mut from = silent_since.min(counted.through).max(floor);
         loop {
-            let Some(counted) = &self.counted else { return Ok(()) };
+            let Some(counted) = &mut self.counted else { return Ok(()) };
             if counted.through >= through {
                 return Ok(());
             }
-            let end = (counted.through + interval.saturating_mul(SPAN_ROUNDS)).min(through);
-            self.read_span(from, end).await?;
-            from = end;
+            if let Some(ahead) = counted.ahead.take_if(|ahead| ahead.end > counted.through) {
+                counted.take_in(ahead, through, interval);
+                from = counted.through;
+                continue;
+            }
+            let end = (counted.through + interval.saturating_mul(SPAN_ROUNDS)).min(through.max(settled));
+            let ahead = self.read_span(from, end).await?;
+            if let Some(counted) = &mut self.counted {
+                counted.take_in(ahead, through, interval);
+                from = counted.through;
+            }
         }
     }
 
-    /// Reads the samples later than `from` and up to `end`, and takes in the rounds up to then.
-    async fn read_span(&mut self, from: Timestamp, end: Timestamp) -> Result<(), Stop> {
-        let Some(counted) = &self.counted else { return Ok(()) };
+    /// Reads the samples later than `from` and up to `end`.
+    async fn read_span(&mut self, from: Timestamp, end: Timestamp) -> Result<Ahead, Stop> {
+        let [mut control, mut canary] = [Pages::default(), Pages::default()];
+        let Some(counted) = &self.counted else { return Ok(Ahead { control, canary, end }) };
         let wanted = metrics(counted.sought.iter().map(|(sought, _)| &sought.sli));
         let (skew, this) = (counted.skew, &*self);
         let fetches = wanted.iter().map(|metric| async move {
@@ -286,7 +336,6 @@ impl Reader {
         });
         let fetched = try_join_all(fetches).await?;
         // From here on nothing waits.
-        let [mut control, mut canary] = [Pages::default(), Pages::default()];
         for (rows, _) in &fetched {
             for (pages, labels) in [(&mut control, &self.arms[0]), (&mut canary, &self.arms[1])] {
                 let arm = Arm { labels, pod_label: &self.service.pod_label };
@@ -295,16 +344,10 @@ impl Reader {
         }
         control.close();
         canary.close();
-        let interval = self.service.interval;
-        let Some(counted) = &mut self.counted else { return Ok(()) };
-        counted.risen.extend(fetched.into_iter().filter_map(|(_, risen)| risen));
-        while counted.through < end {
-            let time = counted.through + interval;
-            let due = counted.pair.due(time);
-            counted.pair.feed(&due, &control.through(time), &canary.through(time), KEEP);
-            counted.through = time;
+        if let Some(counted) = &mut self.counted {
+            counted.risen.extend(fetched.into_iter().filter_map(|(_, risen)| risen));
         }
-        Ok(())
+        Ok(Ahead { control, canary, end })
     }
 
     /// The selections that hold a metric of both arms: one where the arms' series bear the same labels.
