@@ -69,12 +69,12 @@ impl Shape {
     fn checks(self) -> Vec<AskedCheck> {
         let sli = |number: u16| match self {
             Self::Own => Sli::Ratio {
-                bad: Selector::metric(&format!("failed_{number}_total")),
-                total: Selector::metric(&format!("done_{number}_total")),
+                bad: Selector::metric(format!("failed_{number}_total")),
+                total: Selector::metric(format!("done_{number}_total")),
             },
             Self::Shared => {
                 let route = Match::Is(ROUTES[usize::from(number) % ROUTES.len()].into());
-                if number % 2 == 0 {
+                if number.is_multiple_of(2) {
                     let total = Selector::metric("http_requests_total").with("route", route);
                     let code = ["5", "50", "500", "503", "4"][usize::from(number) / 4];
                     Sli::Ratio { bad: total.clone().with("code", Match::StartsWith(code.into())), total }
