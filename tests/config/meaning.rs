@@ -238,3 +238,24 @@ fn the_check_says_what_is_there_or_what_is_wrong() {
          REFUSED: 2 problems in t.toml\n"
     );
 }
+
+#[test]
+fn a_source_may_be_looked_at_more_often_than_a_page_could_be_scraped_by_default() {
+    let telemetry = "[services.shop.telemetry]\nsource = \"metrics\"\ninterval = \"1s\"\n\
+                     control.labels = { version = \"stable\" }\ncanary.labels = { version = \"{revision}\" }\n";
+    let arms = |url: &str| format!("urls = [\"http://{url}:9100/metrics\"]\n");
+    let from_source = LEAST
+        .replace("#top", "[sources.metrics]\nkind = \"prometheus\"\nurl = \"http://127.0.0.1:9090\"")
+        .replace("[services.shop.telemetry.control]\n", telemetry)
+        .replace("[services.shop.telemetry.canary]\n", "")
+        .replace(&arms("old"), "")
+        .replace(&arms("new"), "");
+    let config = read(&from_source).map_err(|problems| lines(&problems)).unwrap();
+    assert_eq!(config.telemetry[&ServiceName::new("shop")].interval, Duration::from_secs(1));
+    let scraped = least_with(
+        "[services.shop.telemetry.control]",
+        "[services.shop.telemetry]\ninterval = \"1s\"\n[services.shop.telemetry.control]",
+    );
+    let problems = lines(&read(&scraped).unwrap_err());
+    assert!(problems[0].contains("longer than the time between scrapes"), "{problems:?}");
+}

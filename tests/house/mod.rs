@@ -5,11 +5,12 @@
 //! it: what is known of it came over HTTP, through its exit code, or out of its journal.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File, OpenOptions},
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -79,6 +80,21 @@ pub(crate) struct Furnishing {
     pub(crate) canary_page: Option<String>,
     /// Visits a second.
     pub(crate) visits_per_second: u32,
+    /// Where it is measured and visited, if not at the shop's own pages.
+    pub(crate) elsewhere: Option<Elsewhere>,
+}
+
+/// A shop that stands elsewhere than in the house, and is measured by other software.
+#[derive(Clone)]
+pub(crate) struct Elsewhere {
+    /// Where visitors go.
+    pub(crate) shop: String,
+    /// Keys of the service that say how it is measured and how fast.
+    pub(crate) pace: String,
+    /// Tables that say where.
+    pub(crate) telemetry: String,
+    /// More SLIs and objectives.
+    pub(crate) objectives: String,
 }
 
 impl Default for Furnishing {
@@ -89,6 +105,7 @@ impl Default for Furnishing {
             watch: "1s",
             canary_page: None,
             visits_per_second: 300,
+            elsewhere: None,
         }
     }
 }
@@ -140,7 +157,7 @@ impl House {
             per_second: furnishing.visits_per_second,
             tollgate: format!("http://{address}"),
             flag: "shop".into(),
-            shop: shop_url,
+            shop: furnishing.elsewhere.as_ref().map_or(shop_url, |elsewhere| elsewhere.shop.clone()),
             stable: STABLE.parse().unwrap(),
             seed: 5,
             now,
@@ -316,11 +333,14 @@ async fn listen() -> (String, TcpListener) {
     (format!("http://{}", listener.local_addr().unwrap()), listener)
 }
 
-/// An address at which nothing listens.
-fn free_address() -> SocketAddr {
+/// An address at which nothing listens, and that nobody else in this process was given.
+pub(crate) fn free_address() -> SocketAddr {
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
     loop {
         let port = StdRng::from_os_rng().random_range(PORTS);
-        if let Ok(listener) = std::net::TcpListener::bind(("127.0.0.1", port)) {
+        if let Ok(listener) = std::net::TcpListener::bind(("127.0.0.1", port))
+            && GIVEN.lock().unwrap().insert(port)
+        {
             return listener.local_addr().unwrap();
         }
     }
@@ -330,6 +350,20 @@ fn config(furnishing: &Furnishing, address: SocketAddr, shop: &str, github: &str
     let own_page = format!("{shop}/versions/{{revision}}/metrics");
     let canary_page = furnishing.canary_page.as_ref().unwrap_or(&own_page);
     let watch = furnishing.watch;
+    let Elsewhere { pace, telemetry, objectives, .. } = furnishing.elsewhere.clone().unwrap_or_else(|| Elsewhere {
+        shop: String::new(),
+        pace: "measure_every = \"250ms\"\nblackout_after = \"2s\"".into(),
+        telemetry: format!(
+            r#"
+[services.shop.telemetry]
+interval = "100ms"
+timeout = "100ms"
+control.urls = ["{own_page}"]
+canary.urls = ["{canary_page}"]
+"#
+        ),
+        objectives: String::new(),
+    });
     let stage = |(share, bake): &(&str, &str)| {
         format!("[[services.shop.stages]]\nshare = \"{share}\"\nbake_time = \"{bake}\"\n")
     };
@@ -356,22 +390,16 @@ format = "json"
 repository = "acme/shop"
 deployed = "when_told"
 autonomy = "auto"
-measure_every = "250ms"
+{pace}
 pod_incident = "0s"
 samples_min = 10
 patience = "2m"
 watch = "{watch}"
-blackout_after = "2s"
 reply_within = "2s"
 drained_within = "5s"
 
 {stages}
-[services.shop.telemetry]
-interval = "100ms"
-timeout = "100ms"
-control.urls = ["{own_page}"]
-canary.urls = ["{canary_page}"]
-
+{telemetry}
 [[services.shop.slis]]
 name = "errors"
 kind = "ratio"
@@ -381,6 +409,7 @@ route_label = "route"
 
 [[services.shop.slos]]
 sli = "errors"
+{objectives}
 "#
     )
 }
