@@ -317,7 +317,7 @@ async fn listen() -> (String, TcpListener) {
 }
 
 /// An address at which nothing listens.
-fn free_address() -> SocketAddr {
+pub(crate) fn free_address() -> SocketAddr {
     loop {
         let port = StdRng::from_os_rng().random_range(PORTS);
         if let Ok(listener) = std::net::TcpListener::bind(("127.0.0.1", port)) {

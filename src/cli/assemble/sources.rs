@@ -257,3 +257,98 @@ fn scrape_config(config: &Config) -> scrape::Config {
         history: Some(scrape::History::default()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Timestamp;
+
+    const SECRET: &str = "uK8vQ2mZ7xW4nB6c";
+
+    /// A file with one source and one service that is read from it.
+    fn read(source: &str, telemetry: &str) -> Config {
+        let text = format!(
+            "[sources.s]\n{source}\n[services.shop]\nrepository = \"acme/shop\"\nmeasure_every = \"1m\"\n\
+             [services.shop.telemetry]\nsource = \"s\"\ninterval = \"1m\"\n{telemetry}\n\
+             [[services.shop.slis]]\nname = \"errors\"\nkind = \"ratio\"\nbad = {{ metric = \"bad\" }}\n\
+             total = {{ metric = \"all\" }}\n[[services.shop.slos]]\nsli = \"errors\"\n"
+        );
+        let env = |_: &str| Some(SECRET.to_owned());
+        config::read(&text, "t.toml", &env).unwrap_or_else(|problems| panic!("{source}: {problems:?}"))
+    }
+
+    #[tokio::test]
+    async fn a_source_of_each_kind_is_built_from_a_file_and_shows_no_secret() {
+        rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
+        let labels = "control.labels = { version = \"{revision}\" }\ncanary.labels = { version = \"{revision}\" }";
+        let metric = |name: &str| {
+            format!(
+                "[services.shop.telemetry.metrics.{name}]\nurl = \"https://a.example/{{arm}}\"\npath = \"$.n\"\n\
+                 numbers = \"cumulative\"\nheaders = {{ Authorization = {{ env = \"A\" }} }}\n"
+            )
+        };
+        let endpoints = metric("bad") + &metric("all");
+        let influx = "kind = \"influxdb\"\nurl = \"https://i.example:8086\"\n";
+        let shop = ServiceName::new("shop");
+        for (kind, source, telemetry) in [
+            ("prometheus", "kind = \"prometheus\"\nurl = \"https://p.example\"\nbearer = { env = \"A\" }".to_owned(), labels),
+            ("otlp", "kind = \"otlp\"\nlisten_http = \"127.0.0.1:0\"\nbearer = { env = \"A\" }".to_owned(), labels),
+            (
+                "datadog",
+                "kind = \"datadog\"\nurl = \"https://d.example\"\napi_key = { env = \"A\" }\n\
+                 application_key = { env = \"A\" }"
+                    .to_owned(),
+                labels,
+            ),
+            ("influxdb", format!("{influx}database = \"d\"\nuser = \"u\"\npassword = {{ env = \"A\" }}"), labels),
+            ("influxdb", format!("{influx}organisation = \"o\"\nbucket = \"b\"\ntoken = {{ env = \"A\" }}"), labels),
+            (
+                "cloudwatch",
+                "kind = \"cloudwatch\"\nregion = \"eu-central-1\"\nnamespace = \"N\"\naccess_key_id = { env = \"A\" }\n\
+                 secret_access_key = { env = \"A\" }\nsession_token = { env = \"A\" }"
+                    .to_owned(),
+                labels,
+            ),
+            ("newrelic", "kind = \"newrelic\"\naccount = 7\napi_key = { env = \"A\" }".to_owned(), labels),
+            ("web", "kind = \"web\"".to_owned(), &endpoints),
+        ] {
+            let config = read(&source, telemetry);
+            let told = source_config(&config, "s", &config.sources["s"]);
+            assert_eq!(told.check(), Ok(()), "{kind}");
+            let shown = format!("{config:?} {told:?} {told:#?}");
+            assert!(!shown.contains(SECRET), "{kind} shows a secret: {shown}");
+            let clock: telemetry::Clock = Arc::new(|| Timestamp::EPOCH);
+            let built = telemetry::build_all(vec![told], &clock).unwrap();
+            // Whatever it says of the service, it is its own: the service is measured somewhere.
+            if let Err(why) = built.metrics(&shop) {
+                assert!(!why.to_string().contains("measured nowhere"), "{kind}: {why}");
+            }
+            assert!(built.metrics(&ServiceName::new("other")).unwrap_err().to_string().contains("measured nowhere"));
+        }
+    }
+
+    #[test]
+    fn what_is_written_of_a_vendor_reaches_its_provider() {
+        let source = "kind = \"cloudwatch\"\nregion = \"eu-west-1\"\nnamespace = \"N\"\naccess_key_id = { env = \"A\" }\n\
+                      secret_access_key = { env = \"A\" }\nlatency_unit = \"milliseconds\"\nstep = \"30s\"\nsettle = \"7s\"\n\
+                      timeout = \"3s\"\nqueries_at_once = 2";
+        let labels = "pod_label = \"Host\"\ncontrol.labels = { a = \"x\" }\ncanary.labels = { a = \"y\" }";
+        let config = read(source, labels);
+        let telemetry::Config::CloudWatch(told) = source_config(&config, "s", &config.sources["s"]) else { panic!() };
+        assert_eq!(
+            (told.url.as_str(), told.region.as_str()),
+            ("https://monitoring.eu-west-1.amazonaws.com", "eu-west-1")
+        );
+        assert_eq!(told.latency_unit, cloudwatch::LatencyUnit::Milliseconds);
+        let arm = |value: &str| BTreeMap::from([("a".to_owned(), value.to_owned())]);
+        let arms = buckets::Arms { control: arm("x"), canary: arm("y"), pod_label: Some("Host".into()) };
+        let setting = buckets::Setting {
+            services: BTreeMap::from([(ServiceName::new("shop"), arms)]),
+            step: Duration::from_secs(30),
+            settle: Duration::from_secs(7),
+            timeout: Duration::from_secs(3),
+            queries_at_once: 2,
+        };
+        assert_eq!(told.setting, setting);
+    }
+}

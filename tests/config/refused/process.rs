@@ -23,7 +23,7 @@ a = 2",
         replaced: "#top",
         by: "zebra = 1",
         told: &[
-            "zebra: is no setting; write one of allow_public, allowed_hosts, api_token, fleet, github, journal, listen, log, model, services (line 1)",
+            "zebra: is no setting; write one of allow_public, allowed_hosts, api_token, fleet, github, journal, listen, log, model, services, sources (line 1)",
         ],
     },
     Refused { replaced: "#top", by: "listen = 7420", told: &["listen: is a whole number; write a string (line 1)"] },
