@@ -287,6 +287,82 @@ async fn check_config_online_says_what_can_be_reached_and_what_is_wrong_with_the
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn check_config_online_says_of_each_source_whether_it_can_be_reached() {
+    let desk = Desk::with([Script::calls(&[("a", "say", json!({"word": "pear"}))])]).await;
+    let answer = json!({"status": "success", "data": {"resultType": "scalar", "result": [1, "1"]}});
+    let query = axum::routing::post(move || async move { axum::Json(answer) });
+    let (good, listener) = listen().await;
+    tokio::spawn(async move { axum::serve(listener, axum::Router::new().route("/api/v1/query", query)).await });
+    let (gone, _) = listen().await;
+    let (free, _) = listen().await;
+    let (taken, _held) = listen().await;
+    let (free, taken) = (free.replace("http://", ""), taken.replace("http://", ""));
+    let text = fs::read_to_string(desk.folder.path().join("tollgate.toml")).unwrap();
+    let arm = "{ labels = { version = \"{revision}\" } }";
+    let more = format!(
+        r#"
+[sources.good]
+kind = "prometheus"
+url = "{good}"
+
+[sources.gone]
+kind = "prometheus"
+url = "{gone}"
+
+[sources.pushed]
+kind = "otlp"
+listen_http = "{free}"
+listen_grpc = "{taken}"
+
+[sources.dog]
+kind = "datadog"
+url = "https://api.example"
+api_key = {{ env = "A_MODEL_KEY" }}
+application_key = {{ env = "A_MODEL_KEY" }}
+
+[services.till]
+repository = "acme/shop"
+telemetry = {{ source = "good", control = {arm}, canary = {arm} }}
+[[services.till.slis]]
+name = "errors"
+kind = "ratio"
+bad = {{ metric = "bad_total" }}
+total = {{ metric = "all_total" }}
+[[services.till.slos]]
+sli = "errors"
+"#
+    );
+    desk.write("sources.toml", &format!("{text}{more}"));
+    let (code, out, err) = desk.run(&["check-config", "sources.toml", "--online"]).await;
+    for words in [
+        "ok    source good (prometheus) of service till: answers queries\n",
+        "FAIL  source gone (prometheus): ",
+        "; mend sources.gone, or let this machine reach it; without it nothing is promoted\n",
+        &format!("ok    source pushed (otlp): can listen at {free}\n"),
+        &format!("look  source pushed (otlp): somebody listens at {taken} already; "),
+        "look  source dog (datadog): is named by no service; ",
+        "look  source dog (datadog): holds together, and is not checked online; ",
+    ] {
+        assert!(out.contains(words), "no {words:?} in {out}");
+    }
+    assert_eq!((code, err.as_str()), (Some(1), ""), "{out}");
+    let without =
+        more.replace("[sources.gone]\nkind = \"prometheus\"\n", "").replace(&format!("url = \"{gone}\"\n"), "");
+    desk.write("sources.toml", &format!("{text}{without}"));
+    let (_, out, _) = desk.run(&["check-config", "sources.toml", "--online"]).await;
+    assert!(!out.contains("FAIL  source"), "{out}");
+
+    let cut = |text: &str| text.replace("source = \"good\"", "source = \"dog\", interval = \"1m\"");
+    desk.write(
+        "dog.toml",
+        &cut(&format!("{text}{more}")).replace("[services.till]\n", "[services.till]\nmeasure_every = \"1m\"\n"),
+    );
+    let (code, _, err) = desk.run(&["metrics", "search", "--service", "till", "--config", "dog.toml"]).await;
+    assert_eq!(code, Some(1));
+    assert!(err.contains("till is read from source dog of kind datadog, of which no list of metrics is kept"), "{err}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn metrics_are_found_by_words_on_the_services_own_page() {
     let desk = Desk::with([]).await;
     let (code, out, err) = desk.run(&["metrics", "search", "cart", "--service", "shop"]).await;

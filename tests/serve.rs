@@ -7,6 +7,8 @@ mod house;
 mod model;
 #[path = "model_server/mod.rs"]
 mod model_server;
+#[path = "serve/otlp.rs"]
+mod otlp;
 
 use std::{
     fs,

@@ -1,6 +1,10 @@
 //! From a configuration to a running daemon with its web side: the one place where all rooms meet. `serve` and `demo`
 //! run exactly this.
 
+mod sources;
+
+pub(super) use self::sources::{past_source, source_config, telemetry};
+
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
@@ -13,9 +17,7 @@ use crate::{
     domain::{Revision, Selector, ServiceName, Sli, Split, Timestamp, Usage},
     forge::{self, GitHub},
     journal::{self, Journal},
-    rollout,
-    telemetry::{self, otlp, probe, prometheus, scrape},
-    traffic,
+    rollout, telemetry, traffic,
     web::{self, webhooks::Inlet},
 };
 
@@ -123,8 +125,6 @@ impl Assembled {
 const CLOCK_AHEAD_MAX: Duration = Duration::from_secs(5 * 60);
 /// How often one call to GitHub is tried before the fleet is told; the fleet tries again, with longer pauses.
 const GITHUB_ATTEMPTS_MAX: u32 = 3;
-/// How long scraped increments are kept. A window older than this cannot be counted any more.
-const SCRAPES_KEPT_MIN: Duration = Duration::from_secs(600);
 
 fn journal_options(config: &config::Journal) -> journal::Options {
     journal::Options { snapshot_every: config.snapshot_every, keep: config.keep, ..journal::Options::at(&config.dir) }
@@ -140,168 +140,6 @@ fn flags_config(config: &Config) -> traffic::flags::Config {
         },
     };
     traffic::flags::Config { flags: config.traffic.iter().map(|(name, of)| (name.clone(), flag(of))).collect() }
-}
-
-/// Where measurements come from: the arms' own pages, and probes beside them.
-pub(super) fn telemetry(
-    config: &Config,
-    clock: telemetry::Clock,
-) -> Result<Arc<dyn telemetry::Provider>, telemetry::Error> {
-    let mut configs = vec![telemetry::Config::Scrape(scrape_config(config))];
-    configs.extend(config.sources.iter().map(|(name, source)| source_config(config, name, source)));
-    let sources = telemetry::build_all(configs, &clock)?;
-    probe::beside(sources, probe_config(config), clock)
-}
-
-/// The Prometheus that keeps a service's metrics, to be read of the past: what its clock says now says nothing of then.
-/// `None` for a service whose metrics no source keeps.
-pub(super) fn past_source(
-    config: &Config,
-    service: &ServiceName,
-    clock: telemetry::Clock,
-) -> Result<Option<prometheus::Prometheus>, telemetry::Error> {
-    let from = config.telemetry.get(service).and_then(|of| of.from.as_ref());
-    let source = from.and_then(|from| config.sources.get_key_value(&from.name));
-    let Some((name, source)) = source else { return Ok(None) };
-    match source_config(config, name, source) {
-        telemetry::Config::Prometheus(source) => {
-            let source = prometheus::Config { follows_server_clock: false, ..source };
-            prometheus::start(source, clock).map(Some)
-        }
-        telemetry::Config::Scrape(_)
-        | telemetry::Config::Otlp(_)
-        | telemetry::Config::Datadog(_)
-        | telemetry::Config::InfluxDb(_)
-        | telemetry::Config::CloudWatch(_)
-        | telemetry::Config::NewRelic(_)
-        | telemetry::Config::Web(_) => Ok(None),
-    }
-}
-
-/// One source, with the services that name it.
-fn source_config(config: &Config, name: &str, source: &config::Source) -> telemetry::Config {
-    let services = config.telemetry.iter().filter_map(|(service, of)| {
-        let from = of.from.as_ref().filter(|from| from.name == name)?;
-        Some((service.clone(), of, from))
-    });
-    match source {
-        config::Source::Otlp(source) => {
-            let service = |(name, of, from): (ServiceName, &config::Telemetry, &config::FromSource)| {
-                let resources = otlp::ServiceResources {
-                    control: of.control.labels.clone(),
-                    canary: of.canary.labels.clone(),
-                    interval: of.interval,
-                    stale_after: from.stale_after.max(of.interval),
-                    gone_after: from.gone_after.max(from.stale_after).max(of.interval),
-                };
-                (name, resources)
-            };
-            let services: BTreeMap<_, _> = services.map(service).collect();
-            let slowest = services.values().map(|of| of.interval).max().unwrap_or_default();
-            telemetry::Config::Otlp(otlp::Config {
-                listen_http: source.listen_http,
-                listen_grpc: source.listen_grpc,
-                allow_public: source.public,
-                token: source.token.clone(),
-                keep: kept(config).max(slowest.saturating_mul(2)),
-                services,
-            })
-        }
-        config::Source::Prometheus(source) => {
-            let service = |(name, of, from): (ServiceName, &config::Telemetry, &config::FromSource)| {
-                let nothing = prometheus::Service::default();
-                let service = prometheus::Service {
-                    control: of.control.labels.clone(),
-                    canary: of.canary.labels.clone(),
-                    pod_label: of.pod_label.clone().unwrap_or(nothing.pod_label),
-                    interval: of.interval,
-                    settle: from.settle,
-                    // Whatever is written, a round or two lie before a window.
-                    lookback: from.lookback.max(of.interval * 2),
-                    stale_after: from.stale_after.max(of.interval),
-                    gone_after: from.gone_after.max(of.interval),
-                };
-                (name, service)
-            };
-            telemetry::Config::Prometheus(prometheus_config(source, services.map(service).collect()))
-        }
-    }
-}
-
-/// How a server is reached, in its provider's words.
-fn prometheus_config(
-    source: &config::PrometheusSource,
-    services: BTreeMap<ServiceName, prometheus::Service>,
-) -> prometheus::Config {
-    let auth = match &source.auth {
-        config::SourceAuth::None => prometheus::Auth::None,
-        config::SourceAuth::Bearer(token) => prometheus::Auth::Bearer(token.clone()),
-        config::SourceAuth::Basic { user, password } => {
-            prometheus::Auth::Basic { user: user.clone(), password: password.clone() }
-        }
-    };
-    prometheus::Config {
-        url: source.url.clone(),
-        auth,
-        headers: source.headers.clone(),
-        ca_pem: source.ca_pem.clone(),
-        client_pem: source.client_pem.clone(),
-        timeout: source.timeout,
-        concurrency: source.concurrency,
-        samples_per_day: source.samples_per_day,
-        response_bytes_max: source.response_bytes_max,
-        raw_series_max: source.raw_series_max,
-        allow_partial: source.allow_partial,
-        follows_server_clock: true,
-        services,
-    }
-}
-
-fn probe_config(config: &Config) -> probe::Config {
-    let one = |of: &config::Probe, timeout: Duration| probe::Probe {
-        path: of.path.clone(),
-        method: if of.only_head { probe::Method::Head } else { probe::Method::Get },
-        expect: of.status.iter().map(|status| *status..=*status).collect(),
-        contains: of.contains.clone(),
-        slow_above: of.slow_above,
-        timeout,
-        headers: of.headers.clone(),
-    };
-    let probes = |of: &config::Probing| probe::ServiceProbes {
-        control: of.control.clone(),
-        canary: of.canary.clone(),
-        every: of.every,
-        per_second: of.per_second,
-        probes: of.probes.iter().map(|probe| (probe.name.clone(), one(probe, of.timeout))).collect(),
-    };
-    let probed = config.telemetry.iter().filter(|(_, of)| !of.probing.probes.is_empty());
-    let services: BTreeMap<ServiceName, probe::ServiceProbes> =
-        probed.map(|(name, of)| (name.clone(), probes(&of.probing))).collect();
-    let slowest = services.values().map(|probes| probes.every).max().unwrap_or_default();
-    probe::Config { services, keep: kept(config).max(slowest.saturating_mul(2)) }
-}
-
-/// How long what was read is kept: a window older than this cannot be counted any more.
-fn kept(config: &Config) -> Duration {
-    let longest = config.policy.services.values().map(|service| service.measure_every).max().unwrap_or_default();
-    SCRAPES_KEPT_MIN.max(longest.saturating_mul(20))
-}
-
-fn scrape_config(config: &Config) -> scrape::Config {
-    let arm = |arm: &config::ArmTargets| scrape::ArmTargets { urls: arm.urls.clone(), labels: arm.labels.clone() };
-    let targets = |of: &config::Telemetry| scrape::ServiceTargets {
-        control: arm(&of.control),
-        canary: arm(&of.canary),
-        interval: of.interval,
-        timeout: of.timeout,
-        pod_label: of.pod_label.clone(),
-    };
-    let pages = config.telemetry.iter().filter(|(_, of)| of.from.is_none());
-    scrape::Config {
-        services: pages.map(|(name, of)| (name.clone(), targets(of))).collect(),
-        keep: kept(config),
-        history: Some(scrape::History::default()),
-    }
 }
 
 /// Has the past of a service's old version kept from now on, where its pages bear a revision.

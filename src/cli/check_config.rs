@@ -2,6 +2,7 @@
 //! (`--online`).
 
 mod online;
+mod sources;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -13,7 +14,7 @@ pub(super) struct Args {
     /// The configuration file
     #[arg(default_value = "tollgate.toml")]
     file: PathBuf,
-    /// Also ask the model, GitHub and each page of metrics once, and say what is wrong with each
+    /// Also ask the model, GitHub, each page of metrics and each source once, and say what is wrong with each
     #[arg(long)]
     online: bool,
 }

@@ -70,6 +70,11 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         let names: Vec<&str> = config.telemetry.keys().map(ServiceName::as_str).collect();
         format!("service {} is not configured; there are: {}", shown(service.as_str()), names.join(", "))
     })?;
+    let source = targets.from.as_ref().and_then(|from| Some((&from.name, config.sources.get(&from.name)?)));
+    if let Some((name, source)) = source.filter(|(_, source)| source.buckets().is_some()) {
+        let kind = source.kind();
+        anyhow::bail!("{service} is read from source {name} of kind {kind}, of which no list of metrics is kept");
+    }
     let bears_revision = |text: &String| text.contains("{revision}");
     let arm = &targets.control;
     if search.stable.is_none() && arm.urls.iter().chain(arm.labels.values()).any(bears_revision) {

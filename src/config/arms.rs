@@ -11,8 +11,8 @@ use super::{
     default,
     key::{Key, shown},
     meant::{ArmTargets, Flag, FlagValue, Probing, Telemetry},
-    reading::{Reading, WordForm, in_words},
-    written,
+    reading::{Names, Reading, WordForm, in_words},
+    written::{self, SourceKind},
 };
 use crate::domain::ServiceName;
 
@@ -20,6 +20,8 @@ use crate::domain::ServiceName;
 pub const URLS_MAX: usize = 50;
 /// Most labels of one arm.
 pub const LABELS_MAX: usize = 20;
+/// Most labels of one arm that is read from a source.
+pub const SOURCE_LABELS_MAX: usize = 16;
 /// Longest address, in bytes.
 pub(super) const URL_BYTES_MAX: usize = 2_048;
 /// Longest value of a label, in bytes.
@@ -37,12 +39,33 @@ pub(super) const LABEL: WordForm = WordForm {
     },
 };
 
+pub(super) const FREE_LABEL: WordForm = WordForm {
+    name: "name of a label",
+    fix: "a name of letters, digits and any of . _ / -",
+    bytes_max: 200,
+    is_legal: |word| {
+        word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._/-".contains(&byte))
+            && word.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
+    },
+};
+
 const FLAG_KEY: WordForm = WordForm {
     name: "name of a flag",
     fix: "a name of letters, digits and any of . _ / -",
     bytes_max: 100,
     is_legal: |word| word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._/-".contains(&byte)),
 };
+
+/// How an arm is found.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Manner {
+    /// By its own pages.
+    Pages,
+    /// By labels in a source.
+    Labels,
+    /// By addresses of endpoints, one for each metric.
+    Endpoints,
+}
 
 impl Reading<'_> {
     /// Where the arms of a service are measured.
@@ -67,39 +90,71 @@ impl Reading<'_> {
             let what = format!("{} is longer than the time between scrapes, {}", in_words(timeout), in_words(interval));
             self.problems.add(&timeout_key, what, "write a shorter timeout or a longer interval");
         }
+        let kind = written.source.as_ref().and_then(|name| sources?.get(name)?.kind);
+        let (manner, names) = match kind {
+            _ if from.is_none() => (Manner::Pages, Names::Prometheus),
+            Some(SourceKind::Web) => (Manner::Endpoints, Names::Free),
+            Some(SourceKind::Prometheus) | None => (Manner::Labels, Names::Prometheus),
+            Some(
+                SourceKind::Otlp
+                | SourceKind::Datadog
+                | SourceKind::InfluxDb
+                | SourceKind::CloudWatch
+                | SourceKind::NewRelic,
+            ) => (Manner::Labels, Names::Free),
+        };
+        self.names = names;
+        let metrics = match manner {
+            Manner::Endpoints => self.endpoints(&key.name("metrics"), written.metrics.as_ref()),
+            Manner::Pages | Manner::Labels => BTreeMap::new(),
+        };
         let pod_label = self.label(&key.name("pod_label"), written.pod_label.as_ref());
         let (control_key, canary_key) = (key.name("control"), key.name("canary"));
-        let control = self.arm(&control_key, written.control.as_ref(), from.is_some());
-        let canary = self.arm(&canary_key, written.canary.as_ref(), from.is_some());
-        if self.are_fine(&[&control_key, &canary_key]) && !are_told_apart(&control, &canary, from.is_some()) {
+        let control = self.arm(&control_key, written.control.as_ref(), manner);
+        let canary = self.arm(&canary_key, written.canary.as_ref(), manner);
+        if self.are_fine(&[&control_key, &canary_key]) && !are_told_apart(&control, &canary, manner) {
             let what = "reads the same series as control";
             let fix = "write other urls, or a label in both arms that differs, such as labels = { revision = \"{revision}\" }";
             self.problems.add(&canary_key, what, fix);
         }
-        Telemetry { interval, timeout, pod_label, from, control, canary, probing: Probing::default() }
+        Telemetry { interval, timeout, pod_label, from, control, canary, metrics, probing: Probing::default() }
     }
 
     /// The name of a label that may be left out.
     pub(super) fn label(&mut self, key: &Key, written: Option<&String>) -> Option<String> {
         let label = written?;
-        self.word(key, label, &LABEL);
+        self.word(key, label, self.names.label());
         Some(label.clone())
     }
 
-    fn arm(&mut self, key: &Key, written: Option<&written::Arm>, has_source: bool) -> ArmTargets {
+    fn arm(&mut self, key: &Key, written: Option<&written::Arm>, manner: Manner) -> ArmTargets {
         let urls = written.and_then(|arm| arm.urls.clone()).unwrap_or_default();
         let labels = written.and_then(|arm| arm.labels.clone()).unwrap_or_default();
         let (urls_key, labels_key) = (key.name("urls"), key.name("labels"));
-        if has_source {
-            if !urls.is_empty() {
-                self.problems.add(&urls_key, "are of no use beside a source", "remove them, or the source");
-            }
-            if labels.is_empty() {
-                self.missing(&labels_key, "what its series bear in the source, such as { version = \"{revision}\" }");
-            }
-        } else if urls.is_empty() {
-            self.missing(&urls_key, "the pages to scrape, such as [\"http://127.0.0.1:9100/metrics\"]");
+        if manner != Manner::Pages && !urls.is_empty() {
+            self.problems.add(&urls_key, "are of no use beside a source", "remove them, or the source");
         }
+        let labels_max = match manner {
+            Manner::Pages if urls.is_empty() => {
+                self.missing(&urls_key, "the pages to scrape, such as [\"http://127.0.0.1:9100/metrics\"]");
+                LABELS_MAX
+            }
+            Manner::Pages => LABELS_MAX,
+            Manner::Labels => {
+                if labels.is_empty() {
+                    let fix = "what its series bear in the source, such as { version = \"{revision}\" }";
+                    self.missing(&labels_key, fix);
+                }
+                SOURCE_LABELS_MAX
+            }
+            Manner::Endpoints => {
+                if !labels.is_empty() {
+                    let what = "are of no use with a source of kind \"web\": an endpoint has no labels";
+                    self.problems.add(&labels_key, what, "write {revision} or {arm} in the metrics' addresses");
+                }
+                SOURCE_LABELS_MAX
+            }
+        };
         self.at_most(&urls_key, urls.len(), URLS_MAX, "pages");
         for (place, url) in urls.iter().enumerate().take(URLS_MAX) {
             if let Some(wrong) = wrong_with(url) {
@@ -108,10 +163,10 @@ impl Reading<'_> {
                 self.problems.add(&urls_key.at(place), wrong, fix);
             }
         }
-        self.at_most(&labels_key, labels.len(), LABELS_MAX, "labels");
-        for (label, value) in labels.iter().take(LABELS_MAX) {
+        self.at_most(&labels_key, labels.len(), labels_max, "labels");
+        for (label, value) in labels.iter().take(labels_max) {
             let key = labels_key.name(label);
-            self.word(&key, label, &LABEL);
+            self.word(&key, label, self.names.label());
             if value.len() > LABEL_VALUE_BYTES_MAX || has_other_placeholder(value) {
                 let fix =
                     format!("write a value of at most {LABEL_VALUE_BYTES_MAX} bytes, with no braces but {REVISION}");
@@ -169,9 +224,13 @@ fn has_other_placeholder(text: &str) -> bool {
 }
 
 /// Whether no series can be read for both arms. The arms never have the same revision, so whatever bears it differs.
-fn are_told_apart(control: &ArmTargets, canary: &ArmTargets, has_source: bool) -> bool {
-    let share_a_page =
-        has_source || control.urls.iter().any(|url| !url.contains(REVISION) && canary.urls.contains(url));
+fn are_told_apart(control: &ArmTargets, canary: &ArmTargets, manner: Manner) -> bool {
+    let share_a_page = match manner {
+        Manner::Labels => true,
+        // Each endpoint's address tells them apart.
+        Manner::Endpoints => false,
+        Manner::Pages => control.urls.iter().any(|url| !url.contains(REVISION) && canary.urls.contains(url)),
+    };
     let a_label_differs = control
         .labels
         .iter()
@@ -192,7 +251,7 @@ mod tests {
 
     #[test]
     fn arms_on_one_page_need_a_label_that_differs() {
-        let apart = |control: &ArmTargets, canary: &ArmTargets| are_told_apart(control, canary, false);
+        let apart = |control: &ArmTargets, canary: &ArmTargets| are_told_apart(control, canary, Manner::Pages);
         assert!(apart(&arm("a", None), &arm("b", None)));
         assert!(!apart(&arm("a", None), &arm("a", None)));
         assert!(!apart(&arm("a", Some("x")), &arm("a", None)), "the arm without the label reads every series");

@@ -94,6 +94,34 @@ pub(super) const SOURCE_CONCURRENCY: CountRule = count(4, 1..=64);
 pub(super) const SAMPLES_PER_DAY: CountRule = count(0, 1..=1_000_000_000_000);
 pub(super) const RESPONSE_BYTES_MAX: CountRule = count(64 * 1024 * 1024, 65_536..=256 * 1024 * 1024);
 pub(super) const RAW_SERIES_MAX: CountRule = count(2_000, 1..=50_000);
+/// What sources of buckets have by default, and its bounds.
+#[derive(Clone, Copy)]
+pub(super) struct BucketRules {
+    pub(super) step: SpanRule,
+    pub(super) settle: SpanRule,
+}
+
+const fn bucket_rules(step: u64, settle: u64) -> BucketRules {
+    BucketRules {
+        step: span(seconds(step), seconds(1), seconds(HOUR)),
+        settle: span(seconds(settle), Duration::ZERO, seconds(HOUR)),
+    }
+}
+
+/// Vendors take about as long to show a number as is waited for here.
+pub(super) const DATADOG_BUCKETS: BucketRules = bucket_rules(MINUTE, MINUTE);
+pub(super) const INFLUXDB_BUCKETS: BucketRules = bucket_rules(15, 30);
+pub(super) const CLOUDWATCH_BUCKETS: BucketRules = bucket_rules(MINUTE, 2 * MINUTE);
+pub(super) const NEWRELIC_BUCKETS: BucketRules = bucket_rules(MINUTE, MINUTE);
+pub(super) const WEB_BUCKETS: BucketRules = bucket_rules(15, 5);
+pub(super) const QUERY_TIMEOUT: SpanRule = span(seconds(10), TICK, seconds(MINUTE));
+pub(super) const QUERIES_AT_ONCE: CountRule = count(4, 1..=32);
+pub(super) const NEWRELIC_URL: &str = "https://api.newrelic.com/graphql";
+pub(super) const NEWRELIC_ACCOUNT: CountRule = count(1, 1..=i32::MAX as u64);
+/// As Telegraf writes what it scraped.
+pub(super) const INFLUXDB_COUNTER_FIELD: &str = "counter";
+pub(super) const INFLUXDB_GAUGE_FIELD: &str = "gauge";
+
 pub(super) const SETTLE: SpanRule = span(seconds(5), Duration::ZERO, seconds(10 * MINUTE));
 /// It has to hold a sample or two of each target.
 pub(super) const LOOKBACK: SpanRule = span(seconds(5 * MINUTE), TICK, seconds(6 * HOUR));

@@ -1,5 +1,12 @@
 //! What is meant: checked values, defaults filled in. Whoever holds one need not check again.
 
+mod vendors;
+
+pub use vendors::{
+    Buckets, CloudWatchSource, DatadogSource, Endpoint, InfluxDbSource, InfluxLanguage, InfluxLayout, NewRelicSource,
+    Numbers, Times,
+};
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
@@ -85,6 +92,8 @@ pub struct Telemetry {
     pub control: ArmTargets,
     /// The new version.
     pub canary: ArmTargets,
+    /// Where each metric is read, where the source is of kind `web`.
+    pub metrics: BTreeMap<String, Endpoint>,
     /// Requests of our own.
     pub probing: Probing,
 }
@@ -111,6 +120,43 @@ pub enum Source {
     Prometheus(PrometheusSource),
     /// A receiver of what OpenTelemetry's SDKs export.
     Otlp(OtlpSource),
+    /// Datadog.
+    Datadog(DatadogSource),
+    /// InfluxDB.
+    InfluxDb(InfluxDbSource),
+    /// Amazon CloudWatch.
+    CloudWatch(CloudWatchSource),
+    /// New Relic.
+    NewRelic(NewRelicSource),
+    /// JSON endpoints, which each service names.
+    Web(Buckets),
+}
+
+impl Source {
+    /// Its kind, as it is written.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Prometheus(_) => "prometheus",
+            Self::Otlp(_) => "otlp",
+            Self::Datadog(_) => "datadog",
+            Self::InfluxDb(_) => "influxdb",
+            Self::CloudWatch(_) => "cloudwatch",
+            Self::NewRelic(_) => "newrelic",
+            Self::Web(_) => "web",
+        }
+    }
+
+    /// How it answers in buckets; `None` where it is no source of that kind.
+    pub const fn buckets(&self) -> Option<&Buckets> {
+        match self {
+            Self::Prometheus(_) | Self::Otlp(_) => None,
+            Self::Datadog(DatadogSource { buckets, .. })
+            | Self::InfluxDb(InfluxDbSource { buckets, .. })
+            | Self::CloudWatch(CloudWatchSource { buckets, .. })
+            | Self::NewRelic(NewRelicSource { buckets, .. })
+            | Self::Web(buckets) => Some(buckets),
+        }
+    }
 }
 
 /// A receiver of OTLP. At least one of its listeners is set, and where other machines reach one there is a token.

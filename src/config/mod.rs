@@ -35,18 +35,19 @@ mod stages;
 mod version;
 mod written;
 
-pub use arms::{LABELS_MAX, URLS_MAX};
+pub use arms::{LABELS_MAX, SOURCE_LABELS_MAX, URLS_MAX};
 pub use asked::{HEADERS_MAX, PATH_RULES_MAX, PROBES_MAX};
 pub use meant::{
-    ArmTargets, Config, Flag, FlagValue, FromSource, Github, Journal, Log, LogFormat, Model, ModelBudget, ModelLimits,
-    OtlpSource, Price, Probe, Probing, PrometheusSource, Source, SourceAuth, Telemetry,
+    ArmTargets, Buckets, CloudWatchSource, Config, DatadogSource, Endpoint, Flag, FlagValue, FromSource, Github,
+    InfluxDbSource, InfluxLanguage, InfluxLayout, Journal, Log, LogFormat, Model, ModelBudget, ModelLimits,
+    NewRelicSource, Numbers, OtlpSource, Price, Probe, Probing, PrometheusSource, Source, SourceAuth, Telemetry, Times,
 };
 pub use objectives::SLIS_MAX;
 pub use problem::{PROBLEMS_MAX, Problem};
 pub use secret::SECRET_BYTES_MAX;
 pub use series::{CONDITIONS_MAX, VALUES_MAX};
 pub use service::GLOBS_MAX;
-pub use sources::SOURCES_MAX;
+pub use sources::{ENDPOINTS_MAX, SOURCES_MAX};
 pub use stages::{COHORTS_MAX, STAGES_MAX};
 
 use std::{
@@ -198,6 +199,7 @@ impl Reading<'_> {
             file.model.as_ref().map(|_| model.as_ref().map_or(default::PLAN_WITHIN.default, |model| model.plan_within));
         let sources = self.sources(file.sources.as_ref());
         let services = self.services(file.sources.as_ref(), file.services.as_ref(), services, plan_within);
+        self.check_sources(&services, &sources);
         if let Some(github) = &github {
             self.check_replies(&services.policies, github);
         }

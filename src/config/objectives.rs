@@ -134,7 +134,7 @@ impl Reading<'_> {
                 let by_key = key.name("by");
                 match &written.by {
                     Some(label) => {
-                        self.word(&by_key, label, &super::arms::LABEL);
+                        self.word(&by_key, label, self.names.label());
                     }
                     None => self.missing(&by_key, "the label whose values are the categories"),
                 }

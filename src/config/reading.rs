@@ -12,9 +12,11 @@ use std::{
 use humantime::{format_duration, parse_duration};
 
 use super::{
+    arms,
     default::{CountRule, SpanRule},
     key::{Key, shown},
     problem::Problems,
+    series,
     written::{Percent, Span},
 };
 use crate::domain::Share;
@@ -23,6 +25,8 @@ use crate::domain::Share;
 pub(super) struct Reading<'a> {
     pub(super) problems: Problems<'a>,
     pub(super) warnings: Vec<String>,
+    /// How metrics and labels may be named where the service that is being read is measured.
+    pub(super) names: Names,
     pub(super) env: &'a dyn Fn(&str) -> Option<String>,
     folder: &'a Path,
 }
@@ -30,7 +34,7 @@ pub(super) struct Reading<'a> {
 impl<'a> Reading<'a> {
     /// Nothing read yet. Relative paths in the file start from `folder`.
     pub(super) fn new(problems: Problems<'a>, env: &'a dyn Fn(&str) -> Option<String>, folder: &'a Path) -> Self {
-        Self { problems, warnings: Vec::new(), env, folder }
+        Self { problems, warnings: Vec::new(), names: Names::Prometheus, env, folder }
     }
 
     /// Notes something legal that deserves a second look.
@@ -149,6 +153,33 @@ impl<'a> Reading<'a> {
             self.problems.add(key, what, format!("write {} of at most {} bytes", form.fix, form.bytes_max));
         }
         legal
+    }
+}
+
+/// How metrics and labels may be named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Names {
+    /// As Prometheus has it.
+    Prometheus,
+    /// With dots, dashes and slashes too, as others have it.
+    Free,
+}
+
+impl Names {
+    /// What the name of a metric must look like.
+    pub(super) const fn metric(self) -> &'static WordForm {
+        match self {
+            Self::Prometheus => &series::METRIC,
+            Self::Free => &series::FREE_METRIC,
+        }
+    }
+
+    /// What the name of a label must look like.
+    pub(super) const fn label(self) -> &'static WordForm {
+        match self {
+            Self::Prometheus => &arms::LABEL,
+            Self::Free => &arms::FREE_LABEL,
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    arms::{LABEL, LABEL_VALUE_BYTES_MAX},
+    arms::LABEL_VALUE_BYTES_MAX,
     key::Key,
     reading::{Reading, WordForm},
     written::{self, Condition, ConditionTable},
@@ -15,13 +15,23 @@ pub const CONDITIONS_MAX: usize = 20;
 /// Most values of one `one_of`.
 pub const VALUES_MAX: usize = 100;
 
-const METRIC: WordForm = WordForm {
+pub(super) const METRIC: WordForm = WordForm {
     name: "name of a metric",
     fix: "a name of letters, digits, underscores and colons",
     bytes_max: 200,
     is_legal: |word| {
         word.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b':')
             && !word.starts_with(|first: char| first.is_ascii_digit())
+    },
+};
+
+pub(super) const FREE_METRIC: WordForm = WordForm {
+    name: "name of a metric",
+    fix: "a name of letters, digits and any of . _ : / -",
+    bytes_max: 200,
+    is_legal: |word| {
+        word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._:/-".contains(&byte))
+            && word.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
     },
 };
 
@@ -38,7 +48,7 @@ impl Reading<'_> {
         let metric_key = key.name("metric");
         match &written.metric {
             Some(metric) => {
-                self.word(&metric_key, metric, &METRIC);
+                self.word(&metric_key, metric, self.names.metric());
             }
             None => self.missing(&metric_key, "the metric's name, such as \"http_requests_total\""),
         }
@@ -48,7 +58,7 @@ impl Reading<'_> {
         let mut matchers = Vec::new();
         for (label, condition) in conditions.iter().take(CONDITIONS_MAX) {
             let key = where_key.name(label);
-            self.word(&key, label, &LABEL);
+            self.word(&key, label, self.names.label());
             if let Some(value) = self.condition(&key, condition) {
                 matchers.push(Matcher { label: label.clone(), value });
             }

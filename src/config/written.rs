@@ -10,7 +10,7 @@ mod sources;
 
 pub(super) use asked::{PathRule, Probe, ProbeHeader, ProbeMethod, Probing, Risk};
 pub(super) use model::{Budget, Flavour, Limits, Model, ModelMay, Price, RiskBake, ServiceModel};
-pub(super) use sources::{Source, SourceKind};
+pub(super) use sources::{Counters, Endpoint, LatencyUnit, Numbers, Source, SourceKind, Times};
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -243,6 +243,8 @@ pub(super) struct Telemetry {
     pub(super) stale_after: Option<Span>,
     /// How long a pod that shows nothing is a pod.
     pub(super) gone_after: Option<Span>,
+    /// For a source of kind `web`: where each metric is read.
+    pub(super) metrics: Option<BTreeMap<String, Endpoint>>,
     /// Time between scrapes.
     pub(super) interval: Option<Span>,
     /// Longest wait for one scrape.

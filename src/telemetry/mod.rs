@@ -198,6 +198,23 @@ pub enum Config {
 }
 
 impl Config {
+    /// Refuses what cannot work, and says what to mend. Nothing is asked and nothing is started.
+    ///
+    /// # Errors
+    /// [`Error::Config`].
+    pub fn check(&self) -> Result<(), Error> {
+        match self {
+            Self::Scrape(config) => config.check(),
+            Self::Prometheus(config) => config.check(),
+            Self::Otlp(config) => config.check(),
+            Self::Datadog(config) => config.check(),
+            Self::InfluxDb(config) => config.check(),
+            Self::CloudWatch(config) => config.check(),
+            Self::NewRelic(config) => config.check(),
+            Self::Web(config) => config.check(),
+        }
+    }
+
     /// The services that it measures.
     fn services(&self) -> Vec<ServiceName> {
         match self {

@@ -323,6 +323,15 @@ pub fn start(config: Config, clock: Clock) -> Result<Prometheus, Error> {
     Ok(Prometheus { server, services, clock, readers: Mutex::default(), catalogues })
 }
 
+/// Asks the server for nothing much, and reads its answer.
+///
+/// # Errors
+/// Why it cannot be read: a configuration that cannot work, no answer, a refusal, or an answer that is none.
+pub async fn reach(config: Config, clock: Clock) -> Result<(), Absence> {
+    config.check()?;
+    Server::new(config, clock)?.reach().await
+}
+
 /// Reads the arms from one server.
 pub struct Prometheus {
     server: Arc<Server>,

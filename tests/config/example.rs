@@ -15,6 +15,8 @@ enum Promise {
     Default(String),
     Required,
     Unset,
+    /// Unset, together with the key of the line below.
+    BothUnset,
 }
 
 /// A key's line in the example with everything switched on.
@@ -80,6 +82,9 @@ fn promise_of(comment: &str) -> Option<Promise> {
     if ends("Required, unless the service has a traffic_metric.") || ends("Unset by default.") {
         return Some(Promise::Unset);
     }
+    if ends("Both are unset by default.") {
+        return Some(Promise::BothUnset);
+    }
     ends("Required.").then_some(Promise::Required)
 }
 
@@ -121,10 +126,16 @@ fn each_promise_of_the_example_is_kept() {
                 let missing = |problem: &Problem| problem.what == "is missing" && problem.key.ends_with(&name);
                 assert!(problems.iter().any(missing), "line {}: {problems:?}", line + 1);
             }
+            (Promise::BothUnset, Err(problems)) => {
+                let lacks = |problem: &Problem| problem.what == "is missing" && problem.key.ends_with(&name);
+                assert!(problems.iter().any(lacks), "line {}: {problems:?}", line + 1);
+                let without_both = read(&without_line(&without_line(&text, line + 1), line)).unwrap();
+                assert!(!same(&without_both), "line {}: {name} has a default", line + 1);
+            }
             (promise, without) => panic!("line {}: {name} {promise:?} without it: {:?}", line + 1, without.err()),
         }
     }
-    assert!(kept > 95, "only {kept} promises were found");
+    assert!(kept > 140, "only {kept} promises were found");
 }
 
 #[test]
@@ -173,6 +184,7 @@ fn the_example_shows_every_key_there_is_and_says_what_leaving_it_out_means() {
         "source",
         "client_key_file",
         "password",
+        "above",
     ];
     let names = in_schema.iter().filter(|path| !path.ends_with(".*")).filter_map(|path| path.rsplit('.').next());
     let tables = [
@@ -198,6 +210,7 @@ fn the_example_shows_every_key_there_is_and_says_what_leaving_it_out_means() {
         "path_rules",
         "checks",
         "probing",
+        "metrics",
         "sources",
     ];
     let silent: BTreeSet<&str> = names

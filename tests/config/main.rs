@@ -37,9 +37,9 @@ sli = \"errors\"
 /// A secret that is long enough and unlike anything else in a file.
 const SECRET: &str = "uK8vQ2mZ7xW4nB6c";
 
-/// Every environment variable that ends in `SECRET` or `TOKEN` is set.
+/// Every environment variable that ends as one that holds a secret is set.
 fn env(name: &str) -> Option<String> {
-    (name.ends_with("SECRET") || name.ends_with("TOKEN")).then(|| SECRET.to_owned())
+    ["SECRET", "TOKEN", "KEY", "KEY_ID"].iter().any(|end| name.ends_with(end)).then(|| SECRET.to_owned())
 }
 
 fn read(text: &str) -> Result<Config, Vec<Problem>> {

@@ -1,5 +1,5 @@
-//! Asks everything that a configuration names once: the model, GitHub and each page of metrics. Nothing is changed
-//! anywhere; what it costs is one or two short answers of the model.
+//! Asks everything that a configuration names once: the model, GitHub, each page of metrics and each source. Nothing is
+//! changed anywhere; what it costs is one or two short answers of the model.
 //!
 //! The new version's pages need not be there before there is a new version: what is missing of them is told and fails
 //! nothing. A metric that nobody has counted yet may be missing from a page that is right, so that is told only, too.
@@ -44,23 +44,24 @@ pub(super) struct Finding {
 }
 
 impl Finding {
-    fn fine(what: impl Into<String>, told: impl Into<String>) -> Self {
+    pub(super) fn fine(what: impl Into<String>, told: impl Into<String>) -> Self {
         Self { state: State::Fine, what: what.into(), told: told.into(), fix: None }
     }
 
-    fn doubtful(what: impl Into<String>, told: impl Into<String>, fix: impl Into<String>) -> Self {
+    pub(super) fn doubtful(what: impl Into<String>, told: impl Into<String>, fix: impl Into<String>) -> Self {
         Self { state: State::Doubtful, what: what.into(), told: told.into(), fix: Some(fix.into()) }
     }
 
-    fn failed(what: impl Into<String>, told: impl Into<String>, fix: impl Into<String>) -> Self {
+    pub(super) fn failed(what: impl Into<String>, told: impl Into<String>, fix: impl Into<String>) -> Self {
         Self { state: State::Failed, what: what.into(), told: told.into(), fix: Some(fix.into()) }
     }
 }
 
 /// Asks everything once.
 pub(super) async fn look(config: &Config) -> Vec<Finding> {
-    let (model, forge, pages) = tokio::join!(look_at_model(config), look_at_forge(config), look_at_pages(config));
-    [model, forge, pages].concat()
+    let (model, forge, pages, sources) =
+        tokio::join!(look_at_model(config), look_at_forge(config), look_at_pages(config), super::sources::look(config));
+    [model, forge, pages, sources].concat()
 }
 
 /// What was found, a line each, and what to do.

@@ -13,14 +13,18 @@ use crate::domain::{Text, Timestamp};
 /// An access key. They are used as they are given: who rotates them starts anew, or gives a key that lasts.
 #[derive(Clone, Debug)]
 pub struct Credentials {
-    access_key: String,
+    access_key: SecretString,
     secret_key: SecretString,
     session_token: Option<SecretString>,
 }
 
 impl Credentials {
     /// An access key's id and secret, and the session's token where they are temporary.
-    pub fn new(access_key: impl Into<String>, secret_key: SecretString, session_token: Option<SecretString>) -> Self {
+    pub fn new(
+        access_key: impl Into<SecretString>,
+        secret_key: SecretString,
+        session_token: Option<SecretString>,
+    ) -> Self {
         Self { access_key: access_key.into(), secret_key, session_token }
     }
 
@@ -32,7 +36,8 @@ impl Credentials {
     /// Whether they can stand in headers.
     pub(super) fn are_plain(&self) -> bool {
         let is_plain = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
-        is_plain(&self.access_key) && self.secrets().iter().all(|secret| is_plain(secret.expose_secret()))
+        is_plain(self.access_key.expose_secret())
+            && self.secrets().iter().all(|secret| is_plain(secret.expose_secret()))
     }
 }
 
@@ -79,7 +84,7 @@ pub(super) fn headers(
         key = mac(&key, part)?;
     }
     let signature = hex(&mac(&key, &to_sign)?);
-    let access_key = &credentials.access_key;
+    let access_key = credentials.access_key.expose_secret();
     let proof =
         format!("AWS4-HMAC-SHA256 Credential={access_key}/{scope}, SignedHeaders={names}, Signature={signature}");
     let mut headers = vec![("authorization", proof), ("x-amz-date", time.clone())];

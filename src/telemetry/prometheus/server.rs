@@ -102,6 +102,11 @@ impl Server {
         }
     }
 
+    /// Whether it answers as such a server does.
+    pub(super) async fn reach(&self) -> Result<(), Absence> {
+        self.post::<IgnoredAny>("query", &[("query", "1")]).await.map(drop)
+    }
+
     /// The answer to a query at a time by the server's clock: series of this type.
     pub(super) async fn query(&self, query: &str, at: i64, result_type: &str) -> Result<Vec<Row>, Absence> {
         let at = seconds(at);

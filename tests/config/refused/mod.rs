@@ -5,6 +5,7 @@ mod measuring;
 mod model;
 mod process;
 mod service;
+mod sources;
 
 use super::{least_with, lines, read};
 
