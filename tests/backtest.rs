@@ -113,7 +113,7 @@ slow_above = "500ms"
 
 [[services.shop.slos]]
 sli = "errors"
-limit = {{ bad_share_max = "8%" }}
+limit = {{ bad_share_max = "12%" }}
 
 [[services.shop.slos]]
 sli = "slow"

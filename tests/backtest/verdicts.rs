@@ -147,7 +147,8 @@ fn these_are_the_verdicts(report: &Value) {
     for (name, expected, ratio) in [("a2", "errors", 6.0..15.0), ("a3", "slow", 8.0..25.0)] {
         let (kind, check, after) = verdict(&of[name]);
         assert_eq!((kind, check), ("rolled_back", Some(expected)), "{}", told(name));
-        assert!((30.0..600.0).contains(&after), "{}", told(name));
+        // By proof alone, below every limit, and of noise that was hardly learnt: within the time that both ran.
+        assert!((30.0..1_200.0).contains(&after), "{}", told(name));
         assert!(ratio.contains(&of[name]["ratio"].as_f64().unwrap()), "{}", told(name));
         let compared = of[name]["compared_seconds"].as_f64().unwrap();
         assert!(compared > 0.0 && compared <= after, "{}", told(name));
@@ -175,6 +176,7 @@ fn these_are_the_verdicts(report: &Value) {
     let (kind, check, after) = verdict(&of["b0"]);
     assert_eq!((kind, check), ("called_person", Some("errors")), "{}", told("b0"));
     assert!((780.0..900.0).contains(&after), "{}", told("b0"));
+    assert!(of["b0"]["ratio"].is_null(), "a limit compares nothing: {}", told("b0"));
     // What ended after five minutes, by the list, got no further than that.
     assert_eq!(
         (verdict(&of["b1"]).0, of["b1"]["stable"].as_str()),

@@ -15,7 +15,7 @@ use super::{
     EPOCH, Time, arms, ask, asked, config, errors,
     fake::{Fake, Store},
     millis, service, took,
-    truth::{LENGTH, LOOKBACK, World},
+    truth::{LENGTH, World},
 };
 
 const SEEDS: u64 = 60;
@@ -38,12 +38,7 @@ async fn windows_of_the_past_are_answered_as_they_would_have_been_and_cost_far_f
         let live_server = Fake::start(Arc::clone(&store), time.clone()).await;
         let past_server = Fake::start(store, later.clone()).await;
         let hour = Duration::from_secs(3_600);
-        let service = prometheus::Service {
-            lookback: Duration::from_millis(LOOKBACK),
-            stale_after: hour,
-            gone_after: hour,
-            ..service()
-        };
+        let service = prometheus::Service { lookback: hour, stale_after: hour, gone_after: hour, ..service() };
         let live = prometheus::start(config(&live_server.url, service.clone()), time.clock()).unwrap();
         let past = prometheus::start(config(&past_server.url, service), later.clock()).unwrap();
         let mut after = EPOCH + LENGTH / 4 / INTERVAL * INTERVAL;

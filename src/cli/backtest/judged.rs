@@ -195,8 +195,11 @@ fn harm(rollout: &RolloutView) -> Option<Harm> {
     };
     let degraded = |check: &&CheckView| check.finding == Finding::Degraded && check.weight == Weight::Critical;
     let check = rollout.checks.iter().find(named).or_else(|| rollout.checks.iter().find(degraded))?;
-    let ratio = check.evidence.effect.filter(|ratio| ratio.is_finite());
-    Some(Harm { check: check.name.clone(), ratio, why: objection.why.to_string() })
+    // A limit compares nothing: the ratio of all that was seen until then is not what it rests on.
+    let ratio = check.evidence.effect.filter(|ratio| ratio.is_finite() && objection.rail == "regression");
+    let why = objection.why.as_str();
+    let why = why.strip_prefix(check.name.as_str()).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(why);
+    Some(Harm { check: check.name.clone(), ratio, why: why.to_owned() })
 }
 
 /// What kept it from going on besides time: the first that a rail had against it.
