@@ -81,14 +81,15 @@ impl Reading<'_> {
         let (interval_key, timeout_key) = (key.name("interval"), key.name("timeout"));
         let interval = self.span(&interval_key, written.interval.as_ref(), default::SCRAPE_INTERVAL);
         let timeout = self.span(&timeout_key, written.timeout.as_ref(), default::SCRAPE_TIMEOUT);
+        if written.source.is_none() && self.are_fine(&[&interval_key, &timeout_key]) && timeout > interval {
+            let what = format!("{} is longer than the time between scrapes, {}", in_words(timeout), in_words(interval));
+            self.problems.add(&timeout_key, what, "write a shorter timeout or a longer interval");
+        }
+        // One that is read from a source has no scrapes whose time could be written.
+        let timeout = timeout.min(interval);
         let from = self.from_source(&key, written, sources);
         if from.is_some() && written.timeout.is_some() {
             self.problems.add(&timeout_key, "is the source's where there is one", "write it in the source's table");
-        }
-        // Nothing is scraped where there is a source, so its interval may be shorter than a scrape's default timeout.
-        if from.is_none() && self.are_fine(&[&interval_key, &timeout_key]) && timeout > interval {
-            let what = format!("{} is longer than the time between scrapes, {}", in_words(timeout), in_words(interval));
-            self.problems.add(&timeout_key, what, "write a shorter timeout or a longer interval");
         }
         let kind = written.source.as_ref().and_then(|name| sources?.get(name)?.kind);
         let (manner, names) = match kind {

@@ -64,7 +64,9 @@ fn exporting(url: Arc<str>) -> Exporting {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_that_exports_is_judged_by_its_exports() {
-    let house = House::build(Furnishing { ladder: &[("10%", "1m"), ("100%", "1s")], ..Furnishing::default() }).await;
+    let house =
+        House::build(Furnishing { ladder: &[("10%", "1m"), ("60%", "1s"), ("100%", "1s")], ..Furnishing::default() })
+            .await;
     let address = house::free_address();
     let text = fs::read_to_string(house.at("tollgate.toml")).unwrap();
     let (before, rest) = text.split_once("[services.shop.telemetry]").unwrap();

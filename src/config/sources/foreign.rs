@@ -14,90 +14,59 @@ use SourceKind::{CloudWatch, Datadog, InfluxDb, NewRelic, Otlp, Prometheus, Web}
 /// Kinds that answer in buckets of time.
 const BUCKETED: &[SourceKind] = &[Datadog, InfluxDb, CloudWatch, NewRelic, Web];
 
-/// Each key of a source but its kind, whether it is written, and the kinds it belongs to.
-fn keys_of(written: &written::Source) -> Vec<(&'static str, bool, &'static [SourceKind])> {
-    // Taken apart by name, so that no key can be forgotten here.
-    let written::Source {
-        kind: _,
-        url,
-        bearer,
-        user,
-        password,
-        headers,
-        ca_file,
-        client_cert_file,
-        client_key_file,
-        timeout,
-        concurrency,
-        samples_per_day,
-        response_bytes_max,
-        raw_series_max,
-        allow_partial,
-        listen_http,
-        listen_grpc,
-        allow_public,
-        step,
-        settle,
-        queries_at_once,
-        api_key,
-        application_key,
-        database,
-        retention,
-        organisation,
-        bucket,
-        token,
-        measurement,
-        counter_field,
-        gauge_field,
-        counters,
-        region,
-        namespace,
-        access_key_id,
-        secret_access_key,
-        session_token,
-        latency_unit,
-        account,
-    } = written;
-    vec![
-        ("url", url.is_some(), &[Prometheus, Datadog, InfluxDb, CloudWatch, NewRelic]),
-        ("bearer", bearer.is_some(), &[Prometheus, Otlp]),
-        ("user", user.is_some(), &[Prometheus, InfluxDb]),
-        ("password", password.is_some(), &[Prometheus, InfluxDb]),
-        ("headers", headers.is_some(), &[Prometheus]),
-        ("ca_file", ca_file.is_some(), &[Prometheus]),
-        ("client_cert_file", client_cert_file.is_some(), &[Prometheus]),
-        ("client_key_file", client_key_file.is_some(), &[Prometheus]),
-        ("timeout", timeout.is_some(), &[Prometheus, Datadog, InfluxDb, CloudWatch, NewRelic, Web]),
-        ("concurrency", concurrency.is_some(), &[Prometheus]),
-        ("samples_per_day", samples_per_day.is_some(), &[Prometheus]),
-        ("response_bytes_max", response_bytes_max.is_some(), &[Prometheus]),
-        ("raw_series_max", raw_series_max.is_some(), &[Prometheus]),
-        ("allow_partial", allow_partial.is_some(), &[Prometheus]),
-        ("listen_http", listen_http.is_some(), &[Otlp]),
-        ("listen_grpc", listen_grpc.is_some(), &[Otlp]),
-        ("allow_public", allow_public.is_some(), &[Otlp]),
-        ("step", step.is_some(), BUCKETED),
-        ("settle", settle.is_some(), BUCKETED),
-        ("queries_at_once", queries_at_once.is_some(), BUCKETED),
-        ("api_key", api_key.is_some(), &[Datadog, NewRelic]),
-        ("application_key", application_key.is_some(), &[Datadog]),
-        ("database", database.is_some(), &[InfluxDb]),
-        ("retention", retention.is_some(), &[InfluxDb]),
-        ("organisation", organisation.is_some(), &[InfluxDb]),
-        ("bucket", bucket.is_some(), &[InfluxDb]),
-        ("token", token.is_some(), &[InfluxDb]),
-        ("measurement", measurement.is_some(), &[InfluxDb]),
-        ("counter_field", counter_field.is_some(), &[InfluxDb]),
-        ("gauge_field", gauge_field.is_some(), &[InfluxDb]),
-        ("counters", counters.is_some(), &[InfluxDb]),
-        ("region", region.is_some(), &[CloudWatch]),
-        ("namespace", namespace.is_some(), &[CloudWatch]),
-        ("access_key_id", access_key_id.is_some(), &[CloudWatch]),
-        ("secret_access_key", secret_access_key.is_some(), &[CloudWatch]),
-        ("session_token", session_token.is_some(), &[CloudWatch]),
-        ("latency_unit", latency_unit.is_some(), &[CloudWatch]),
-        ("account", account.is_some(), &[NewRelic]),
-    ]
+/// A key, whether it is written, and the kinds it belongs to.
+type Belongs = (&'static str, bool, &'static [SourceKind]);
+
+/// Writes [`keys_of`]: it takes a source apart by name, so that no key can be forgotten.
+macro_rules! kinds_of_keys {
+    ($($name:ident: $kinds:expr,)*) => {
+        /// Each key of a source but its kind.
+        fn keys_of(written: &written::Source) -> Vec<Belongs> {
+            let written::Source { kind: _, $($name),* } = written;
+            vec![$((stringify!($name), $name.is_some(), $kinds)),*]
+        }
+    };
+}
+
+kinds_of_keys! {
+    url: &[Prometheus, Datadog, InfluxDb, CloudWatch, NewRelic],
+    bearer: &[Prometheus, Otlp],
+    user: &[Prometheus, InfluxDb],
+    password: &[Prometheus, InfluxDb],
+    headers: &[Prometheus],
+    ca_file: &[Prometheus],
+    client_cert_file: &[Prometheus],
+    client_key_file: &[Prometheus],
+    timeout: &[Prometheus, Datadog, InfluxDb, CloudWatch, NewRelic, Web],
+    concurrency: &[Prometheus],
+    samples_per_day: &[Prometheus],
+    response_bytes_max: &[Prometheus],
+    raw_series_max: &[Prometheus],
+    allow_partial: &[Prometheus],
+    listen_http: &[Otlp],
+    listen_grpc: &[Otlp],
+    allow_public: &[Otlp],
+    step: BUCKETED,
+    settle: BUCKETED,
+    queries_at_once: BUCKETED,
+    api_key: &[Datadog, NewRelic],
+    application_key: &[Datadog],
+    database: &[InfluxDb],
+    retention: &[InfluxDb],
+    organisation: &[InfluxDb],
+    bucket: &[InfluxDb],
+    token: &[InfluxDb],
+    measurement: &[InfluxDb],
+    counter_field: &[InfluxDb],
+    gauge_field: &[InfluxDb],
+    counters: &[InfluxDb],
+    region: &[CloudWatch],
+    namespace: &[CloudWatch],
+    access_key_id: &[CloudWatch],
+    secret_access_key: &[CloudWatch],
+    session_token: &[CloudWatch],
+    latency_unit: &[CloudWatch],
+    account: &[NewRelic],
 }
 
 impl Reading<'_> {

@@ -151,6 +151,8 @@ fn a_service_is_not_looked_at_more_often_than_its_source_has_a_bucket() {
                 find no data; write \"1m\" or longer";
     assert_eq!(told(&often), [what]);
     assert!(read(&reading(DATADOG, &LABELS.replace("2m", "1m"))).is_ok());
+    let fast = LABELS.replace("2m", "100ms");
+    assert!(read(&reading(OTLP, &fast)).is_ok(), "the time of a scrape is nothing to a source");
     // Two buckets of a minute, and a minute for late data.
     let blackout = |span: &str| {
         let config = read(&reading(DATADOG, LABELS).replace("\"1h\"", &format!("\"{span}\""))).unwrap();
