@@ -62,7 +62,7 @@ impl Reading<'_> {
             let what = format!("{} is longer than the time between scrapes, {}", in_words(timeout), in_words(interval));
             self.problems.add(&timeout_key, what, "write a shorter timeout or a longer interval");
         }
-        let from = self.from_source(&key, written, sources);
+        let from = self.read_from(&key, written, sources);
         if from.is_some() && written.timeout.is_some() {
             self.problems.add(&timeout_key, "is the source's where there is one", "write it in the source's table");
         }
