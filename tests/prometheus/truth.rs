@@ -29,6 +29,9 @@ struct Request {
     seconds: f64,
 }
 
+/// A series of a process: its name and its labels.
+type Shown = (String, Vec<(String, String)>);
+
 /// A process of a pod: from one start to the next.
 #[derive(Clone, Debug)]
 struct Process {
@@ -38,7 +41,7 @@ struct Process {
 
 impl Process {
     /// What it shows at a time: each series and its value.
-    fn shows(&self, at: u64) -> BTreeMap<(String, Vec<(String, String)>), f64> {
+    fn shows(&self, at: u64) -> BTreeMap<Shown, f64> {
         // Requests that no series tells apart are counted together.
         let mut alike: BTreeMap<(u16, u8, usize), (Request, f64)> = BTreeMap::new();
         for request in self.requests.iter().take_while(|request| request.at <= at) {
@@ -230,7 +233,7 @@ fn pod_of(
         let after = scrapes.iter().find(|(at, _)| *at >= started).map(|(at, _)| again.shows(*at));
         // A restart that nothing shows to be one is none that anybody could count: no series fell.
         let (Some(before), Some(after)) = (before, after) else { continue };
-        let falls = |(series, value): (&(String, Vec<(String, String)>), &f64)| {
+        let falls = |(series, value): (&Shown, &f64)| {
             series.0 != "process_start_time_seconds" && after.get(series).is_none_or(|now| now < value)
         };
         if before.iter().any(falls) {

@@ -84,7 +84,10 @@ enum Kind {
 }
 
 /// By how much the series of one metric rose so far, as the server counted it.
-type Risen = BTreeMap<BTreeMap<String, String>, f64>;
+type Risen = BTreeMap<Labels, f64>;
+
+/// The labels of one series.
+type Labels = BTreeMap<String, String>;
 
 /// What was counted.
 struct Counted {
@@ -422,13 +425,13 @@ impl Reader {
             let times = (server_time(first, counted.skew), server_time(last, counted.skew));
             rows.extend(self.server.query_range(&query, times, step).await?);
         }
-        let mut steps: BTreeMap<i64, Vec<(&BTreeMap<String, String>, f64)>> = BTreeMap::new();
+        let mut steps: BTreeMap<i64, Vec<(&Labels, f64)>> = BTreeMap::new();
         for row in &rows {
             for (at, value) in row.samples().filter(|(_, value)| value.is_finite() && *value >= 0.0) {
                 steps.entry(at).or_default().push((&row.metric, value));
             }
         }
-        let mut shown: BTreeMap<BTreeMap<String, String>, Vec<(i64, f64)>> = BTreeMap::new();
+        let mut shown: BTreeMap<Labels, Vec<(i64, f64)>> = BTreeMap::new();
         for (at, rises) in steps {
             for (labels, by) in rises {
                 *risen.entry(labels.clone()).or_insert(0.0) += by;
@@ -437,7 +440,7 @@ impl Reader {
                 shown.entry(labels.clone()).or_default().push((at, *all));
             }
         }
-        let named = |(labels, values): (BTreeMap<String, String>, _)| Row::of(&metric.name, labels, values);
+        let named = |(labels, values): (Labels, _)| Row::of(&metric.name, labels, values);
         Ok((shown.into_iter().map(named).collect(), risen))
     }
 
