@@ -87,7 +87,7 @@ impl Reading<'_> {
         }
         // One that is read from a source has no scrapes whose time could be written.
         let timeout = timeout.min(interval);
-        let from = self.from_source(&key, written, sources);
+        let from = self.service_source(&key, written, sources);
         if from.is_some() && written.timeout.is_some() {
             self.problems.add(&timeout_key, "is the source's where there is one", "write it in the source's table");
         }

@@ -137,7 +137,7 @@ impl Reading<'_> {
     }
 
     /// How a service is read from the source that it names; `None` where its pages are scraped.
-    pub(super) fn read_from(
+    pub(super) fn service_source(
         &mut self,
         telemetry: &Key,
         written: &written::Telemetry,
