@@ -153,7 +153,7 @@ sli = "errors"
 fn planning() -> [Script; 2] {
     let check = json!({
         "sli": "errors", "bad_metric": null, "total_metric": null, "bad_matchers": [],
-        "matchers": [{"label": "route", "op": "eq", "values": ["/checkout"]}],
+        "matchers": [{"label": "route", "op": "starts_with", "values": ["/check"]}],
         "name": "failed payments", "role": "guard", "worse": "higher", "largest_ratio": 1.5,
         "rationale": "Charging changed.", "lines": [{"file_id": 0, "line": 24}],
     });
@@ -174,7 +174,7 @@ async fn a_model_plans_and_its_conversation_is_kept_and_run_again_without_it() {
     let (code, out, err) = desk.plan(&["--record", "said.json", "--json"]).await;
     assert_eq!(code, Some(0), "{err}");
     let planned: Value = serde_json::from_str(&out).unwrap();
-    assert_eq!(check_names(&planned), ["errors", "failed payments"], "{out}");
+    assert_eq!(check_names(&planned), ["errors", "errors on /checkout", "failed payments"], "{out}");
     assert_eq!(planned["plan"]["source"]["model"]["model"], "scripted");
     assert_eq!(planned["plan"]["risk"], "high");
     // Nothing of the past is known yet, and the check says so.
@@ -206,7 +206,7 @@ async fn a_plan_is_told_with_its_source_its_trials_and_its_cost() {
     let (code, out, err) = desk.plan(&[]).await;
     assert_eq!(code, Some(0), "{err}");
     for words in [
-        "Plan for shop: 2 checks, high risk",
+        "Plan for shop: 3 checks, high risk",
         "Planned by scripted, 2 turns, 240 tokens (128 cached), $0.005",
         "failed payments (model, ",
         "rests on   src/routes/checkout.rs:24",

@@ -584,3 +584,20 @@ fn a_canary_that_gets_another_share_than_was_set_is_held_until_it_does_not() {
     w.go(MIN * 12);
     assert!(w.r(1).share > 500, "{:?}", w.r(1).objections);
 }
+#[test]
+fn a_stage_that_was_baked_in_the_dark_is_not_promoted_on_the_first_answer() {
+    let mut s = service(Autonomy::Auto);
+    s.stages = scenario::ladder(&[5, 50, 100], MIN * 5);
+    let mut w = World::new(wrap(s));
+    w.merge(1, "a");
+    w.go(S * 40);
+    assert_eq!(w.r(1).share, 500);
+    w.telemetry_replies = false;
+    w.go(MIN * 10);
+    assert_eq!(w.r(1).share, 500, "nothing expands on silence");
+    w.telemetry_replies = true;
+    w.go(MIN * 2);
+    assert_eq!(w.r(1).share, 500, "one answer is no bake time: {:#?}", w.r(1).timeline);
+    w.go(MIN * 4);
+    assert!(w.r(1).share > 500, "it goes on by itself: {:#?}", w.r(1).objections);
+}

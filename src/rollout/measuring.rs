@@ -1,6 +1,6 @@
 //! Measuring: each check on both arms, window after window, for as long as anyone has the new version.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::{
     deciding::Asking,
@@ -14,6 +14,8 @@ use crate::domain::{
     Absence, Aim, Arm, Check, Counts, Measurement, Origin, Outcome, Reading, RequestId, Severity, Text, Timestamp,
 };
 
+/// An answer that covers more looks, or blocks, than this covers a silence.
+const LOOKS_IN_ONE: u32 = 3;
 /// A canary whose requests fall to this part of what they were counts as drained: clients finish what they began.
 const DRAINED_PART: u64 = 20;
 
@@ -51,6 +53,7 @@ impl Rollout {
         let through = self.measured_through.max(through.min(desk.now));
         let news = self.weigh_arms(measurements, desk.policy);
         self.take_in(measurements, through, desk);
+        self.count_dark(through.since(self.measured_through), desk);
         self.measured_through = through;
         self.measuring = None;
         news.into_iter().for_each(|text| self.announce(desk, Severity::Warning, text));
@@ -58,6 +61,22 @@ impl Rollout {
         self.tell_warm(desk);
         self.tell_intended(desk);
         self.after_window(desk);
+    }
+
+    /// A silence that one answer covers counts as one look of the stage's time, and one in which nothing was heard of the
+    /// canary as none: what was counted in it is one block of evidence, however long it lasted, and a stage that was baked
+    /// in the dark would be promoted on that alone.
+    fn count_dark(&mut self, span: Duration, desk: &Desk<'_>) {
+        let one = desk.policy.look_every.max(desk.policy.measure_every);
+        let seen = match self.heard == Some(desk.now) {
+            true if span <= one * LOOKS_IN_ONE => span,
+            true => one,
+            false => Duration::ZERO,
+        };
+        if self.phase == Phase::Baking {
+            // Silence upon silence does not keep a stage open for ever.
+            self.dark = self.dark.saturating_add(span.saturating_sub(seen)).min(desk.policy.patience);
+        }
     }
 
     /// What stands out in the data and is no proof against the change is said once.

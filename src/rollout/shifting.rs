@@ -69,6 +69,7 @@ impl Rollout {
                 self.counsel = Counsel::default();
                 let requests_per_second = self.requests_per_second();
                 self.records.iter_mut().for_each(super::record::Record::stage_began);
+                self.dark = Duration::ZERO;
                 self.warm_up.stage_began();
                 self.balance.stage_began();
                 self.choose_baselines(requests_per_second, desk);

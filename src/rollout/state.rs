@@ -1,7 +1,7 @@
 //! One rollout: its state, and the small things said of it. What it does is beside this file: `planning` until it can
 //! begin, `shifting` traffic, `measuring`, `deciding`, and `restarting` after the daemon was down.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -19,7 +19,7 @@ use super::{
 use crate::{
     domain::{
         Aim, Autonomy, Change, Exposure, Notice, Objection, Outcome, RequestId, Revision, RolloutId, ServiceName,
-        Severity, Shift, Text, Timestamp, Upcoming, Usage, Verdict,
+        Severity, Shift, Text, Timestamp, Upcoming, Usage, Verdict, millis,
     },
     plan::{Plan, Rejection},
     rails::CheckFacts,
@@ -66,6 +66,9 @@ pub(super) struct Rollout {
     /// The next window is not asked for before, however soon this one is answered.
     pub(super) measure_next_from: Timestamp,
     pub(super) control_stands: Option<bool>,
+    /// How much of the stage nobody could see: it is no bake time, and no patience runs out in it.
+    #[serde(with = "millis")]
+    pub(super) dark: Duration,
     /// How long the arms have been up.
     pub(super) warm_up: WarmUp,
     /// How the requests fall on the arms.
@@ -132,6 +135,7 @@ impl Rollout {
             measuring: None,
             measure_next_from: now,
             control_stands: None,
+            dark: Duration::ZERO,
             warm_up: WarmUp::default(),
             balance: Balance::default(),
             failures: 0,
@@ -280,7 +284,7 @@ impl Rollout {
     /// From when the stage that is held counts as held; `None` where none is.
     pub(super) fn held_since(&self, policy: &ServicePolicy) -> Option<Timestamp> {
         let entered = *self.entered.get(self.stage?)?;
-        Some(self.warm_from(policy).map_or(entered, |warm| warm.max(entered)))
+        Some(self.warm_from(policy).map_or(entered, |warm| warm.max(entered)) + self.dark)
     }
 
     /// Whether `request` is the one that `asked` waits for.

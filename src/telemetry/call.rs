@@ -6,7 +6,6 @@
 
 use std::{
     error::Error as _,
-    future::Future,
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
@@ -134,31 +133,29 @@ impl Caller {
         }
     }
 
-    fn once(
+    async fn once(
         &self,
         until: Instant,
         request: &impl Fn() -> Result<RequestBuilder, Error>,
-    ) -> impl Future<Output = Result<Vec<u8>, Failure<Error>>> {
-        async move {
-            let _slot = self.slots.acquire().await;
-            let request = request().map_err(Failure::Final)?.timeout(self.timeout);
-            self.calls.fetch_add(1, Ordering::Relaxed);
-            let failed = |error: reqwest::Error| Failure::passing(unavailable(reason(&error, self.timeout)));
-            let mut response = request.send().await.map_err(failed)?;
-            let (status, headers) = (response.status(), response.headers().clone());
-            let too_long = || Failure::Final(malformed(format!("answered more than {ANSWER_BYTES_MAX} bytes")));
-            if response.content_length().is_some_and(|bytes| bytes > ANSWER_BYTES_MAX as u64) {
+    ) -> Result<Vec<u8>, Failure<Error>> {
+        let _slot = self.slots.acquire().await;
+        let request = request().map_err(Failure::Final)?.timeout(self.timeout);
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        let failed = |error: reqwest::Error| Failure::passing(unavailable(reason(&error, self.timeout)));
+        let mut response = request.send().await.map_err(failed)?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        let too_long = || Failure::Final(malformed(format!("answered more than {ANSWER_BYTES_MAX} bytes")));
+        if response.content_length().is_some_and(|bytes| bytes > ANSWER_BYTES_MAX as u64) {
+            return Err(too_long());
+        }
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(failed)? {
+            if body.len() + chunk.len() > ANSWER_BYTES_MAX {
                 return Err(too_long());
             }
-            let mut body = Vec::new();
-            while let Some(chunk) = response.chunk().await.map_err(failed)? {
-                if body.len() + chunk.len() > ANSWER_BYTES_MAX {
-                    return Err(too_long());
-                }
-                body.extend_from_slice(&chunk);
-            }
-            if status == StatusCode::OK { Ok(body) } else { Err(self.refusal(status, &headers, &body, until)) }
+            body.extend_from_slice(&chunk);
         }
+        if status == StatusCode::OK { Ok(body) } else { Err(self.refusal(status, &headers, &body, until)) }
     }
 
     fn refusal(&self, status: StatusCode, headers: &HeaderMap, body: &[u8], until: Instant) -> Failure<Error> {

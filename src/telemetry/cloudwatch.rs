@@ -356,9 +356,12 @@ struct Message {
     value: String,
 }
 
-/// What the pages so far held: whether each series is whole, and its points.
+/// Points of a series: when, and how much.
+type Points = Vec<(f64, f64)>;
+
+/// What the pages so far held, by a series' query and label: whether it is whole, and its points.
 #[derive(Default)]
-struct Gathered(BTreeMap<(String, String), (bool, Vec<(f64, f64)>)>);
+struct Gathered(BTreeMap<(String, String), (bool, Points)>);
 
 impl Gathered {
     /// Takes in a page, and says how the next one is asked for.

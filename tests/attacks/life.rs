@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tollgate::{
     domain::{
-        Arm, Autonomy, Change, Check, CheckId, ControlAge, Counts, Histogram, Measurement, Outcome, PolicyVersion,
-        RolloutId, ServiceName, Share, Sli, Stamped, Tally, Text, Timestamp, Window,
+        Arm, Autonomy, Change, Check, CheckId, ControlAge, Counts, Histogram, Measurement, PolicyVersion, RolloutId,
+        ServiceName, Share, Sli, Stamped, Tally, Text, Timestamp, Window,
     },
     plan::{Bounds, Draft, Plan},
     rollout::{Deployed, Effect, Event, Fleet, Policy, RiskBake, ServicePolicy},
@@ -25,8 +25,6 @@ pub(crate) struct Life {
     pub(crate) plan: Arc<Plan>,
     /// The widest share that it had, in basis points.
     pub(crate) widest: u16,
-    /// How it ended, if it did.
-    pub(crate) outcome: Option<Outcome>,
     /// Everything that was told of it: notices, and how it is shown.
     pub(crate) told: String,
 }
@@ -150,5 +148,5 @@ pub(crate) fn lived(change: &Change, bounds: &Bounds, draft: &Draft, is_bad: Opt
     }
     let view = fleet.view_of(ROLLOUT).unwrap();
     told += &serde_json::to_string(&view).unwrap();
-    Life { plan: plan.unwrap(), widest, outcome: view.outcome, told }
+    Life { plan: plan.unwrap(), widest, told }
 }

@@ -202,7 +202,8 @@ fn what_the_model_was_told_of_a_check_is_what_became_of_it() {
             kinds.insert(check["kind"].as_str().unwrap().to_owned());
             aims.insert(check["aim"].as_str().unwrap().to_owned());
         }
-        assert!(decisive > 0, "{}: nothing of the model's decides", case.name);
+        // At a request in eight seconds nothing can be seen in time, and the model is told so.
+        assert!(decisive > 0 || case.name == "low_traffic", "{}: nothing of the model's decides", case.name);
     }
     for standing in ["admitted", "demoted"] {
         assert!(standings.contains(standing), "{standings:?}");

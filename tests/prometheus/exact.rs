@@ -23,7 +23,7 @@ use super::{
     truth::{LENGTH, LOOKBACK, Truth, World},
 };
 
-const SEEDS: u64 = 1_000;
+const SEEDS: u64 = 150;
 const INTERVAL: u64 = 15_000;
 
 fn from_env(name: &str) -> Option<u64> {

@@ -17,7 +17,6 @@ use tokio::net::TcpListener;
 /// A request as it came.
 #[derive(Clone, Debug)]
 pub(crate) struct Seen {
-    pub(crate) method: Method,
     pub(crate) uri: Uri,
     pub(crate) headers: HeaderMap,
     pub(crate) body: String,
@@ -73,14 +72,8 @@ impl Server {
     }
 }
 
-async fn answer(
-    State(server): State<Server>,
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response<Body> {
-    let seen = Seen { method, uri, headers, body: String::from_utf8(body.to_vec()).unwrap() };
+async fn answer(State(server): State<Server>, _: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Response<Body> {
+    let seen = Seen { uri, headers, body: String::from_utf8(body.to_vec()).unwrap() };
     server.seen.lock().unwrap().push(seen.clone());
     let shows = (server.script.lock().unwrap())(&seen);
     let (status, headers, body) = match shows {

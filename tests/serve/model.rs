@@ -49,7 +49,7 @@ async fn metric(house: &House, line: &str) -> Option<f64> {
 async fn a_merge_is_planned_by_the_model_rolled_out_and_explained() {
     let check = json!({
         "sli": "errors", "bad_metric": null, "total_metric": null, "bad_matchers": [],
-        "matchers": [{"label": "route", "op": "eq", "values": ["/checkout"]}],
+        "matchers": [{"label": "route", "op": "starts_with", "values": ["/check"]}],
         "name": "failed payments", "role": "guard", "worse": "higher", "largest_ratio": 1.5,
         "rationale": "Charging changed.", "lines": [{"file_id": 0, "line": 24}],
     });

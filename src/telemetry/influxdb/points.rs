@@ -116,7 +116,7 @@ mod tests {
                 let (before, more) = (value, f64::from(more));
                 // A reset that is not seen to fall cannot be told from a rise.
                 value = if resets && more < before { more } else { value + more };
-                if at >= 300 && at < 1_800 { truth += more; }
+                if (300..1_800).contains(&at) { truth += more; }
                 points.push((at, value));
                 if at >= 1_800 { break; }
             }
