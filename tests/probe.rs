@@ -122,6 +122,7 @@ fn health() -> Probe {
         method: Method::Get,
         expect: vec![200..=299],
         contains: Some("is well".into()),
+        answers_with: BTreeMap::new(),
         slow_above: None,
         timeout: Duration::from_secs(5),
         headers: BTreeMap::new(),
@@ -260,6 +261,20 @@ async fn a_wrong_status_a_wrong_body_and_a_late_answer_are_bad() {
         Asker::of(service(&old.origin(), &new.origin(), gone))
     };
     assert!(asker_of_gone.told().await.iter().all(|told| told.as_ref().unwrap().bad == 0), "what is expected is right");
+}
+
+#[tokio::test]
+async fn an_answer_bears_the_headers_that_it_must() {
+    for (name, value, is_right) in [("Date", "gmt", true), ("date", "utc", false), ("x-served-by", "", false)] {
+        let (old, new) = (Server::start().await, Server::start().await);
+        for server in [&old, &new] {
+            server.does("/health", Does::Answer(200, "all is well".into()));
+        }
+        let probe = Probe { answers_with: BTreeMap::from([(name.to_owned(), value.to_owned())]), ..health() };
+        let mut asker = Asker::of(service(&old.origin(), &new.origin(), probe));
+        let told = asker.told().await;
+        assert!(told.iter().all(|told| (told.as_ref().unwrap().bad == 0) == is_right), "{name}: {told:?}");
+    }
 }
 
 #[tokio::test]
@@ -540,6 +555,10 @@ fn a_configuration_that_cannot_work_is_refused_with_what_to_mend() {
         (header("a b", "x"), "the header a b cannot be sent"),
         (header("x", "s3cret\n"), "the header x cannot be sent"),
         (Probe { expect: vec![], ..health() }, "1 to 16 statuses"),
+        (
+            Probe { answers_with: BTreeMap::from([("a b".into(), "x".into())]), ..health() },
+            "no answer bears the header a b",
+        ),
         (Probe { expect: vec![99..=200], ..health() }, "1 to 16 statuses"),
         (Probe { expect: vec![200..=600], ..health() }, "1 to 16 statuses"),
         (Probe { timeout: Duration::from_secs(61), ..health() }, "at most 60 s"),

@@ -160,6 +160,7 @@ impl Reading<'_> {
             only_head,
             status: self.status(&key.name("status"), written.status.as_deref()),
             contains: written.contains.clone(),
+            answers_with: self.answers_with(&key.name("answers_with"), written.answers_with.as_ref()),
             slow_above,
             headers: self.headers(&key.name("headers"), written.headers.as_ref()),
         }
@@ -200,6 +201,21 @@ impl Reading<'_> {
             }
         }
         codes
+    }
+
+    fn answers_with(&mut self, key: &Key, written: Option<&BTreeMap<String, String>>) -> BTreeMap<String, String> {
+        let Some(written) = written else { return BTreeMap::new() };
+        self.at_most(key, written.len(), HEADERS_MAX, "headers");
+        let mut headers = BTreeMap::new();
+        for (name, value) in written.iter().take(HEADERS_MAX) {
+            let key = key.name(name);
+            self.word(&key, name, &HEADER);
+            self.word(&key, value, &CONTAINED);
+            if headers.insert(name.to_ascii_lowercase(), value.clone()).is_some() {
+                self.problems.add(&key, "is set twice", "keep one of the two");
+            }
+        }
+        headers
     }
 
     pub(super) fn headers(

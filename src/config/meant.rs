@@ -246,6 +246,8 @@ pub struct Probe {
     pub status: Vec<u16>,
     /// What a good answer holds; `None` where anything will do.
     pub contains: Option<String>,
+    /// What headers of a good answer hold, by lower-case name.
+    pub answers_with: BTreeMap<String, String>,
     /// A slower answer is bad; never more than the timeout.
     pub slow_above: Option<Duration>,
     /// Headers that are sent, by lower-case name. They do not print.

@@ -80,6 +80,8 @@ pub struct Probe {
     pub expect: Vec<RangeInclusive<u16>>,
     /// What the first [`BODY_BYTES_MAX`] bytes of the body must contain; not for [`Method::Head`].
     pub contains: Option<String>,
+    /// Headers that the answer must bear, and what each value must contain, whatever its case; at most [`HEADERS_MAX`].
+    pub answers_with: BTreeMap<String, String>,
     /// An answer that takes longer is wrong; at most `timeout`.
     pub slow_above: Option<Duration>,
     /// An answer that is not there by then is wrong.
@@ -194,8 +196,13 @@ impl Probe {
             }
             Some(_) | None => {}
         }
-        if self.headers.len() > HEADERS_MAX {
+        if self.headers.len() > HEADERS_MAX || self.answers_with.len() > HEADERS_MAX {
             return Err(format!("write at most {HEADERS_MAX} headers"));
+        }
+        for (name, value) in &self.answers_with {
+            if HeaderName::try_from(name).is_err() || value.len() > CONTAINS_BYTES_MAX {
+                return Err(format!("no answer bears the header {}", Text::new(name)));
+            }
         }
         for (name, value) in &self.headers {
             let is_ours = HEADERS_OF_OURS.contains(&name.to_ascii_lowercase().as_str());

@@ -242,6 +242,7 @@ fn probe_config(config: &Config) -> probe::Config {
         method: if of.only_head { probe::Method::Head } else { probe::Method::Get },
         expect: of.status.iter().map(|status| *status..=*status).collect(),
         contains: of.contains.clone(),
+        answers_with: of.answers_with.clone(),
         slow_above: of.slow_above,
         timeout,
         headers: of.headers.clone(),

@@ -37,6 +37,8 @@ pub(in crate::config) struct Probe {
     pub(in crate::config) status: Option<Vec<u64>>,
     /// What a good answer holds.
     pub(in crate::config) contains: Option<String>,
+    /// What headers of a good answer hold.
+    pub(in crate::config) answers_with: Option<BTreeMap<String, String>>,
     /// A slower answer is bad.
     pub(in crate::config) slow_above: Option<Span>,
     /// Headers that are sent.

@@ -88,6 +88,9 @@ async fn follow(client: &Client, probe: &Probe, path: &str, origin: &str, origin
         };
         let status = response.status();
         if probe.expect.iter().any(|range| range.contains(&status.as_u16())) {
+            if let Some(name) = missing_header(response.headers(), probe) {
+                return wrong(format!("the header {name} is not what it must be"));
+            }
             return look_into(response, probe).await;
         }
         let location = response.headers().get(LOCATION).and_then(|to| to.to_str().ok());
@@ -106,6 +109,16 @@ fn headers(probe: &Probe) -> HeaderMap {
         Some((HeaderName::try_from(name).ok()?, value))
     };
     probe.headers.iter().filter_map(header).collect()
+}
+
+/// The first header that the answer does not bear, or not as it must.
+fn missing_header<'a>(headers: &HeaderMap, probe: &'a Probe) -> Option<&'a str> {
+    let is_right = |(name, wanted): (&String, &String)| {
+        let wanted = wanted.to_ascii_lowercase();
+        let mut values = headers.get_all(name.as_str()).iter().filter_map(|value| value.to_str().ok());
+        values.any(|value| value.to_ascii_lowercase().contains(&wanted))
+    };
+    probe.answers_with.iter().find(|header| !is_right(*header)).map(|(name, _)| name.as_str())
 }
 
 /// Whether the body contains what it must.
