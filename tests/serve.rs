@@ -433,3 +433,14 @@ async fn what_is_no_diff_or_names_no_service_is_refused_with_words() {
     assert_refused(none, 1, &["none.diff", "No such file"]);
     assert_refused(house.run(&["plan", "--config", "tollgate.toml"]), 2, &["--diff", "--pull-request"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_goes_away_ends_a_command_without_a_word() {
+    let house = House::build(Furnishing::default()).await;
+    let mut command = house.command(&["check-config", "tollgate.toml"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // Gone before anything is written.
+    drop(child.stdout.take());
+    let (ended, _, complaint) = told(child.wait_with_output().unwrap());
+    assert_eq!((ended, complaint.contains("panicked")), (Some(141), false), "{complaint}");
+}

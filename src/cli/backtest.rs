@@ -73,7 +73,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let clock = Clock::default();
     let now = clock.now();
     let source = assemble::past_source(&config, name, Arc::new(move || clock.now()))?.with_context(|| {
-        format!("no source keeps the past of {name}: its pages are scraped, and show the present; name a [sources] table under services.{name}.telemetry.source")
+        format!("no Prometheus keeps the past of {name}: pages that are scraped, and sources of other kinds, are not asked for it; name a [sources] table of kind \"prometheus\" under services.{name}.telemetry.source")
     })?;
     let (policy, mut notes) = past_policy(&config, name, service)?;
     let deploys = match &args.deploys {

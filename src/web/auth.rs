@@ -129,7 +129,7 @@ fn no_bearer(headers: &HeaderMap, token: &SecretString) -> Option<Refusal> {
         let (scheme, credential) = value.as_bytes().split_at_checked(7)?;
         scheme.eq_ignore_ascii_case(b"bearer ").then_some(credential)
     });
-    let fix = "send `Authorization: Bearer <the API token>`";
+    let fix = "send `Authorization: Bearer <the API token>`; the terminal's commands read it from TOLLGATE_TOKEN or --token-file";
     match bearer {
         None => Some(Refusal::new(StatusCode::UNAUTHORIZED, "a bearer token is needed", fix)),
         Some(credential) if same(credential, token.expose_secret().as_bytes()) => None,

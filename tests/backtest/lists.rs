@@ -59,5 +59,5 @@ fn a_service_whose_pages_are_scraped_has_no_past() {
     desk.write("tollgate.toml", &scraped);
     desk.write("deploys.csv", "time,revision\n2026-01-01T10:00:00Z,abcdef0\n");
     let (code, _, said) = desk.backtest(&["--deploys", "deploys.csv"]);
-    assert!(code == Some(1) && said.contains("no source keeps the past of shop"), "{said}");
+    assert!(code == Some(1) && said.contains("no Prometheus keeps the past of shop"), "{said}");
 }
