@@ -601,3 +601,31 @@ fn a_stage_that_was_baked_in_the_dark_is_not_promoted_on_the_first_answer() {
     w.go(MIN * 4);
     assert!(w.r(1).share > 500, "it goes on by itself: {:#?}", w.r(1).objections);
 }
+#[test]
+fn a_stage_whose_control_is_not_seen_is_not_promoted_on_the_canary_alone() {
+    let mut w = World::new(policy(Autonomy::Auto));
+    w.merge(1, "a");
+    w.go(S * 40);
+    w.tally = Box::new(|_, arm| if arm == Arm::Canary { counts(0, 100) } else { Err(Absence::NoData) });
+    while w.r(1).share == 500 && w.now < scenario::BEGINNING + MIN * 4 {
+        w.go(S);
+    }
+    let reached = w.r(1).share;
+    w.go(MIN * 15);
+    assert!(w.r(1).share <= reached.max(5_000), "{:#?}", w.r(1).timeline);
+    assert_eq!(w.r(1).outcome, None, "it waits for control");
+}
+#[test]
+fn time_in_which_the_daemon_was_down_is_no_bake_time() {
+    let mut s = service(Autonomy::Auto);
+    s.stages = scenario::ladder(&[5, 50, 100], MIN * 5);
+    let mut w = World::new(wrap(s));
+    w.merge(1, "a");
+    w.go(MIN);
+    w.now = w.now + MIN * 60;
+    w.restart();
+    w.go(MIN * 2);
+    assert_eq!(w.r(1).share, 500, "three of five minutes were seen: {:#?}", w.r(1).timeline);
+    w.go(MIN * 4);
+    assert!(w.r(1).share > 500);
+}

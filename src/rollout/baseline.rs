@@ -19,7 +19,8 @@ use super::{
 };
 use crate::{
     domain::{
-        Aim, Autonomy, Baseline, Check, CheckId, ChosenBaseline, ControlAge, RequestId, Share, Text, Timestamp, Weight,
+        Aim, Autonomy, Baseline, Check, CheckId, ChosenBaseline, ControlAge, Origin, RequestId, Share, Text, Timestamp,
+        Weight,
     },
     stats::no_control::Expectation,
 };
@@ -36,7 +37,7 @@ pub(super) struct Baselines {
     /// The open question to history.
     asked: Option<Asked>,
     /// Why there is no control; `None` where there is.
-    no_control: Option<Text>,
+    pub(super) no_control: Option<Text>,
     /// One for each check; empty until they are chosen.
     chosen: Vec<ChosenBaseline>,
 }
@@ -67,7 +68,11 @@ pub fn foreseen(stage: &Stage, control: ControlAge) -> &'static str {
 impl Rollout {
     /// Requests of the service in a second, both arms together, as this stage has shown them so far.
     pub(super) fn requests_per_second(&self) -> Option<f64> {
-        let shown = self.guards().filter(|(check, _)| check.sli.counts_requests());
+        let counting = || self.guards().filter(|(check, _)| check.sli.counts_requests());
+        let is_objective = |check: &Check| check.origin == Origin::Slo;
+        // What was proposed for a change may be busier than the service.
+        let has_objective = counting().any(|(check, _)| is_objective(check));
+        let shown = counting().filter(|(check, _)| is_objective(check) || !has_objective);
         shown.filter_map(|(_, record)| record.requests_per_second()).max_by(f64::total_cmp)
     }
 

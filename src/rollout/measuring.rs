@@ -7,7 +7,7 @@ use super::{
     desk::Desk,
     event::Effect,
     phase::{Asked, Goal, Phase},
-    record::{Pace, Record},
+    record::{Look, Pace, Record},
     state::Rollout,
 };
 use crate::domain::{
@@ -73,9 +73,11 @@ impl Rollout {
             true => one,
             false => Duration::ZERO,
         };
+        let left_out = self.warm_up.newly_left_out();
         if self.phase == Phase::Baking {
             // Silence upon silence does not keep a stage open for ever.
-            self.dark = self.dark.saturating_add(span.saturating_sub(seen)).min(desk.policy.patience);
+            let room = desk.policy.patience.saturating_sub(self.dark);
+            self.dark = self.dark.saturating_add(span.saturating_sub(seen).saturating_add(left_out).min(room));
         }
     }
 
@@ -180,9 +182,9 @@ impl Rollout {
             }
             Some(m) => m.tally.clone().map(|tally| Reading { tally, parts: m.parts.clone() }),
         };
-        let began = self.listening_since;
+        let began = self.traffic_since;
         let cold = self.warm_up.look(measurements, began, (measured_through, whole), desk.policy.warm_up);
-        let mut left_out = None;
+        let (mut left_out, is_compared) = (None, self.baselines.no_control.is_none());
         let mut heard = false;
         let mut control_answers = Vec::new();
         // Whether telemetry is alive is told by what the operator asks for: a probe, or a counter of a proposer's choice,
@@ -206,7 +208,8 @@ impl Rollout {
             if let Some(warm) = canary.as_ref().ok().and_then(|canary| cold.warm(Arm::Canary, canary)) {
                 record.look_alone(check, &warm, through, estimated);
             }
-            let out = record.measured(check, [control, canary], &cold, span, pace, estimated);
+            let look = Look { span, is_estimated: estimated, is_compared };
+            let out = record.measured(check, [control, canary], &cold, look, pace);
             if check.origin == Origin::Slo && check.sli.counts_requests() {
                 left_out.get_or_insert(out);
             }

@@ -142,6 +142,7 @@ impl Rollout {
         self.stage = Some(0);
         self.entered = vec![desk.now];
         self.listening_since = Some(desk.now);
+        self.traffic_since = Some(desk.now);
         self.measured_through = desk.now;
         self.phase = Phase::Baking;
         self.choose_baselines(None, desk);

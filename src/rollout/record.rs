@@ -83,6 +83,17 @@ pub(super) struct Record {
     is_confirmed: bool,
 }
 
+/// One look at both arms.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Look {
+    /// How long it is.
+    pub(super) span: Duration,
+    /// Whether a server estimated what was counted.
+    pub(super) is_estimated: bool,
+    /// Whether the stage has a control: then only what both arms showed is a sample.
+    pub(super) is_compared: bool,
+}
+
 /// How looks become blocks.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {
@@ -132,9 +143,8 @@ impl Record {
         check: &Check,
         [control, canary]: [Result<Reading, Absence>; 2],
         cold: &Cold,
-        span: Duration,
+        Look { span, is_estimated: estimated, is_compared }: Look,
         pace: Pace,
-        estimated: bool,
     ) -> Counts {
         self.is_estimated = estimated;
         let counted = |reading: &Result<Reading, Absence>| {
@@ -146,7 +156,9 @@ impl Record {
             Some((seen(check, &reading.tally).ok()?, reading))
         };
         let (warm_control, warm_canary) = (warm(Arm::Control, &control), warm(Arm::Canary, &canary));
-        let samples = warm_canary.as_ref().map(|(counts, _)| *counts).unwrap_or_default();
+        let warm = warm_canary.as_ref().map(|(counts, _)| *counts).unwrap_or_default();
+        // A stage that is compared with control is not promoted on what the canary served while control was not seen.
+        let samples = if is_compared && warm_control.is_none() { Counts::default() } else { warm };
         if let (Some((old, control)), Some((new, canary))) = (warm_control, warm_canary) {
             self.compared.add(old, new, canary.parts_of(PartKind::Pod).count(), span);
             let [of_control, of_canary] = &mut self.thinning;
@@ -164,7 +176,7 @@ impl Record {
         self.this_stage = self.this_stage.plus(samples);
         self.latest = Some(canary_counts);
         self.latest_control = control_counts.err();
-        Counts { bad: newest.bad.saturating_sub(samples.bad), total: newest.total.saturating_sub(samples.total) }
+        Counts { bad: newest.bad.saturating_sub(warm.bad), total: newest.total.saturating_sub(warm.total) }
     }
 
     /// Takes what has been learnt since. Not while a block is being filled: it must be judged by what was known before
@@ -481,7 +493,8 @@ mod tests {
         let reading = |bad, total| Ok(Reading::whole(Tally::Counts(Counts { bad, total })));
         for _ in 0..10 {
             let arms = [reading(2, 900), reading(2, 100)];
-            record.measured(&check, arms, &Cold::default(), Duration::from_secs(30), pace, estimated);
+            let look = Look { span: Duration::from_secs(30), is_estimated: estimated, is_compared: true };
+            record.measured(&check, arms, &Cold::default(), look, pace);
         }
         record
     }

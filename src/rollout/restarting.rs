@@ -17,6 +17,10 @@ impl Rollout {
         if self.listening_since.is_some() {
             self.listening_since = Some(desk.now);
         }
+        // It is no bake time either: nobody saw the canary meanwhile.
+        if self.stage.is_some() && matches!(self.phase, Phase::Baking | Phase::Shifting { goal: Goal::Restore, .. }) {
+            self.dark = self.dark.saturating_add(desk.now.since(self.measured_through));
+        }
         self.counsel.restarted(desk.now);
         self.ask_history_again(desk);
         match self.phase.clone() {
@@ -28,7 +32,7 @@ impl Rollout {
             }
             // A service that was only observed, and now is not, begins at its first stage.
             Phase::Baking if self.exposure.is_none() && desk.policy.autonomy != Autonomy::Observe => {
-                (self.stage, self.listening_since) = (None, None);
+                (self.stage, self.listening_since, self.traffic_since) = (None, None, None);
                 self.entered.clear();
                 self.counsel = Counsel::default();
                 self.baselines = super::baseline::Baselines::default();

@@ -97,6 +97,7 @@ impl Rollout {
         }
         self.end_blocks(desk.policy);
         self.listening_since.get_or_insert(desk.now);
+        self.traffic_since.get_or_insert(desk.now);
         self.phase = Phase::Baking;
         self.measured_through = desk.now;
         self.measure(desk);

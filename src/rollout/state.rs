@@ -59,6 +59,8 @@ pub(super) struct Rollout {
     pub(super) patience_from: Timestamp,
     pub(super) paused_since: Option<Timestamp>,
     pub(super) listening_since: Option<Timestamp>,
+    /// When the canary first had traffic; a restart of ours does not make it cold again.
+    pub(super) traffic_since: Option<Timestamp>,
     pub(super) heard: Option<Timestamp>,
     /// Everything up to here has been measured.
     pub(super) measured_through: Timestamp,
@@ -130,6 +132,7 @@ impl Rollout {
             patience_from: now,
             paused_since: None,
             listening_since: None,
+            traffic_since: None,
             heard: None,
             measured_through: now,
             measuring: None,
@@ -277,7 +280,7 @@ impl Rollout {
 
     /// When the canary is warm: the time before counts as no bake time.
     pub(super) fn warm_from(&self, policy: &ServicePolicy) -> Option<Timestamp> {
-        let began = self.listening_since.filter(|_| !policy.warm_up.is_zero())?;
+        let began = self.traffic_since.filter(|_| !policy.warm_up.is_zero())?;
         Some(began + policy.warm_up)
     }
 

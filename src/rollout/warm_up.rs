@@ -20,7 +20,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{Arm, Counts, Measurement, Part, PartKind, Reading, Text, Timestamp, millis};
+use crate::domain::{Arm, Counts, Measurement, Part, PartKind, Reading, Tally, Text, Timestamp, millis};
 
 /// At one stage pods that appeared later are left out for at most so many warm-ups together.
 const LEFT_OUT_TIMES: u32 = 4;
@@ -36,6 +36,11 @@ pub(super) struct WarmUp {
     /// How long pods that appeared later have been left out at this stage.
     #[serde(with = "millis")]
     left_out: Duration,
+    /// How much of that is newer than the last time it was asked for.
+    #[serde(with = "millis")]
+    newly_left_out: Duration,
+    /// Of which arms pods were told apart before: control's, and the canary's.
+    told_apart: [bool; 2],
     /// What of the canary's busiest objective was left out of the evidence.
     pub(super) cold: Counts,
     /// People were told that it is over.
@@ -62,14 +67,18 @@ impl WarmUp {
             return Cold::default();
         }
         let Some(began) = began else { return Cold::default() };
-        let is_first = !std::mem::replace(&mut self.has_looked, true);
+        self.has_looked = true;
+        let known = self.told_apart;
         for measurement in measurements {
             for part in measurement.parts.iter().filter(|part| part.kind == PartKind::Pod) {
-                let appeared = match measurement.arm {
-                    Arm::Control if is_first => None,
-                    Arm::Canary if is_first => Some(began),
-                    Arm::Control | Arm::Canary => Some(after.max(began)),
+                // An arm of one pod tells none apart: with a second one its first is seen for the first time too.
+                let (appeared, place) = match measurement.arm {
+                    Arm::Control if !known[0] => (None, 0),
+                    Arm::Canary if !known[1] => (Some(began), 1),
+                    Arm::Control => (Some(after.max(began)), 0),
+                    Arm::Canary => (Some(after.max(began)), 1),
                 };
+                self.told_apart[place] = true;
                 let key = (measurement.arm, part.name.clone());
                 if self.seen.len() < PODS_MAX || self.seen.contains_key(&key) {
                     self.seen.entry(key).or_insert(appeared.unwrap_or(Timestamp::from_millis(0)));
@@ -83,11 +92,17 @@ impl WarmUp {
         if !canary && !pods.is_empty() {
             if self.left_out < lasts.saturating_mul(LEFT_OUT_TIMES) {
                 self.left_out = self.left_out.saturating_add(span);
+                self.newly_left_out = self.newly_left_out.saturating_add(span);
             } else {
                 pods.clear();
             }
         }
         Cold { canary, pods }
+    }
+
+    /// How long pods that appeared later were left out since this was last asked: it is no bake time.
+    pub(super) fn newly_left_out(&mut self) -> Duration {
+        std::mem::take(&mut self.newly_left_out)
     }
 
     /// A new stage may leave out as much as any.
@@ -116,6 +131,10 @@ impl Cold {
         if !reading.parts.iter().any(|part| is_cold(&part)) {
             return Some(reading.clone());
         }
+        // Readings of a gauge are means over the pods, and cannot be put together from some of them.
+        if matches!(reading.tally, Tally::Samples(_)) {
+            return None;
+        }
         let pods: Vec<Part> = reading.parts_of(PartKind::Pod).filter(|part| !is_cold(part)).cloned().collect();
         let (first, others) = pods.split_first()?;
         let tally = others.iter().try_fold(first.tally.clone(), |sum, part| sum.plus(&part.tally))?;
@@ -126,7 +145,7 @@ impl Cold {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{CheckId, Tally, Window};
+    use crate::domain::{CheckId, Window};
 
     const LASTS: Duration = Duration::from_secs(60);
 

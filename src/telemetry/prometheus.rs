@@ -58,6 +58,8 @@ pub const ARM_LABELS_MAX: usize = 16;
 pub const PAIRS_MAX: usize = 256;
 /// Longest wait of one ask; its deadline may be earlier.
 pub const WAIT_MAX: Duration = Duration::from_secs(3_600);
+/// How long a pair that nobody asks for is remembered.
+const READER_KEPT: Duration = Duration::from_secs(3_600);
 /// Shortest and longest pause before a server that did not answer is asked again.
 const PAUSE_MIN: Duration = Duration::from_millis(500);
 const PAUSE_MAX: Duration = Duration::from_secs(15);
@@ -325,6 +327,8 @@ impl Prometheus {
         let service = self.service(&ask.service)?;
         let key: Key = (ask.service.clone(), ask.control.clone(), ask.canary.clone());
         let mut readers = locked(&self.readers);
+        // What a pair remembers can be read again, so one that nobody asks for takes no room.
+        readers.retain(|of, (_, asked)| *of == key || now.since(*asked) < READER_KEPT);
         if let Some((reader, asked)) = readers.get_mut(&key) {
             *asked = now;
             return Ok(Arc::clone(reader));

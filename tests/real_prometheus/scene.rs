@@ -38,7 +38,7 @@ source = "metrics"
 interval = "1s"
 pod_label = "pod"
 settle = "333ms"
-lookback = "20s"
+lookback = "30s"
 stale_after = "8s"
 gone_after = "30s"
 control.labels = { app = "shop", version = "{revision}" }

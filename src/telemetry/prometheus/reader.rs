@@ -39,6 +39,8 @@ const SPAN_ROUNDS: u32 = 120;
 const KEEP: Duration = Duration::from_secs(24 * 3_600);
 /// Least time between two values that the server counts.
 const ESTIMATE_STEP_MIN: Duration = Duration::from_secs(60);
+/// Least samples in a step that the server counts.
+const ESTIMATE_SAMPLES_MIN: u32 = 4;
 
 /// The last grid point at or before a time.
 pub(super) fn grid_before(time: Timestamp, interval: Duration) -> Timestamp {
@@ -234,13 +236,12 @@ impl Reader {
     /// Whether what was read goes back far enough, and holds what is asked for.
     fn tells(&self, ask: &Ask, skew: i64) -> bool {
         let Some(counted) = &self.counted else { return false };
-        let holds = |asked: &AskedCheck| {
-            counted.sought.iter().any(|(sought, _)| sought.sli == asked.sli && sought.split == asked.split)
-        };
-        ask.after >= counted.tells_from && skew == counted.skew && ask.checks.iter().all(holds) && {
-            let most = self.service.interval.saturating_mul(u32::try_from(ROUNDS_MAX).unwrap_or(u32::MAX));
-            counted.through.since(ask.after) < most
-        }
+        let is_same = |sought: &Sought, asked: &AskedCheck| sought.sli == asked.sli && sought.split == asked.split;
+        let holds = |asked: &AskedCheck| counted.sought.iter().any(|(sought, _)| is_same(sought, asked));
+        // A pair is read for so many rounds from where it began, and then begins anew: beyond them nothing is read.
+        let most = most(self.service.interval);
+        let has_room = ask.through < counted.begun + most && counted.through.since(ask.after) < most;
+        has_room && ask.after >= counted.tells_from && skew == counted.skew && ask.checks.iter().all(holds)
     }
 
     /// Begins anew, `lookback` before the window.
@@ -298,8 +299,7 @@ impl Reader {
     async fn read(&mut self, through: Timestamp, settled: Timestamp) -> Result<(), Stop> {
         let interval = self.service.interval;
         let Some(counted) = &self.counted else { return Ok(()) };
-        let most = interval.saturating_mul(u32::try_from(ROUNDS_MAX - 1).unwrap_or(u32::MAX));
-        let through = through.min(counted.begun + most);
+        let through = through.min(counted.begun + most(interval));
         // What came late is looked for as far back as some pod has shown nothing since.
         let pages = counted.pair.last_pages();
         let silent_since = pages.values().min().copied().unwrap_or(counted.begun);
@@ -470,10 +470,15 @@ pub(super) fn server_time(ours: Timestamp, skew: i64) -> i64 {
     i64::try_from(ours.as_millis()).unwrap_or(i64::MAX).saturating_add(skew)
 }
 
-/// A multiple of the interval, for the server needs several samples in a step.
+/// How long a pair is read before it begins anew.
+fn most(interval: Duration) -> Duration {
+    interval.saturating_mul(u32::try_from(ROUNDS_MAX - 1).unwrap_or(u32::MAX))
+}
+
+/// A multiple of the interval, for the server needs several samples in a step, and one may be missing.
 fn estimate_step(interval: Duration) -> Duration {
     let times = ESTIMATE_STEP_MIN.as_millis().div_ceil(interval.as_millis().max(1));
-    interval.saturating_mul(u32::try_from(times.max(1)).unwrap_or(u32::MAX))
+    interval.saturating_mul(u32::try_from(times).unwrap_or(u32::MAX).max(ESTIMATE_SAMPLES_MIN))
 }
 
 /// The metrics that SLIs need, each once, and when processes started.
@@ -508,7 +513,7 @@ mod tests {
     #[test]
     fn a_step_that_the_server_counts_is_whole_intervals() {
         assert_eq!(estimate_step(Duration::from_secs(15)), Duration::from_secs(60));
-        assert_eq!(estimate_step(Duration::from_secs(25)), Duration::from_secs(75));
-        assert_eq!(estimate_step(Duration::from_secs(90)), Duration::from_secs(90));
+        assert_eq!(estimate_step(Duration::from_secs(25)), Duration::from_secs(100));
+        assert_eq!(estimate_step(Duration::from_secs(90)), Duration::from_secs(360));
     }
 }
