@@ -215,9 +215,12 @@ fn lack(rollout: &RolloutView) -> Option<(&str, &str)> {
 
 fn lack_of(rollout: &RolloutView, seen: Seen) -> String {
     match lack(rollout) {
+        // What nobody served beside is no sample.
+        None | Some(("minimum_samples", _)) if seen.both.is_zero() => {
+            "nothing to compare it with, and no absolute limit was broken".into()
+        }
         Some(("minimum_samples", why)) => format!("not enough traffic: {why}"),
         Some((_, why)) => why.to_owned(),
-        None if seen.both.is_zero() => "nothing to compare it with, and no absolute limit was broken".into(),
         None => "no verdict: what was seen leans the wrong way and is no proof".into(),
     }
 }
